@@ -1,0 +1,202 @@
+"""What can be said to a caller, and asked of one.
+
+A question is a loop here, so that the call's states in `flow.py` need none: its tries, its own
+word for nothing keyed and for a wrong answer, more help at the second time, stray `#`, `*` to
+start over. Each answer is collected by one GET DATA, because Asterisk loses keys between two
+commands; a key that interrupts what is said in front of a question is the answer's first.
+Answers are never logged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
+
+import structlog
+
+from ivr_agi.agi import CommandRefused, Keyed, MissingSound
+from ivr_agi.model import Hangup, Language
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from ivr_agi.agi import Agi
+
+log = structlog.get_logger()
+T = TypeVar("T")
+
+FOLDER: Final = "ivr-agi/"  # under sounds/LANG of Asterisk
+SILENCE: Final = "silence"
+KEYS: Final = "0123456789*#"
+STRAYS: Final = 6  # stray `#` and `*` at one question; then it is as if nothing was keyed
+
+
+class GaveUp(Exception):  # noqa: N818 - the caller's end, not an error
+    """No valid answer within the tries, or the call has lasted too long. reason: for PAYREASON."""
+
+    def __init__(self, reason: str = "no-input") -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class NoSound(Exception):  # noqa: N818
+    """Asterisk can play none of our sounds, nor its own beep: nobody can be asked anything."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question(Generic[T]):
+    """A question answered by digits.
+
+    digits: how many end the answer; with `ended_by_hash`, the most that make sense before `#`.
+    read: the value of an answer, or None if it is not valid. star_hash: `*#` is an answer ("*").
+    """
+
+    prompt: str
+    digits: int
+    read: Callable[[str], T | None]
+    nothing: str
+    wrong: str
+    help: str
+    ended_by_hash: bool = False
+    star_hash: bool = False
+
+
+class Call:
+    """One caller on the line. overdue: loop time at which the call has lasted too long."""
+
+    def __init__(
+        self, agi: Agi, *, tries: int, digit_timeout: float, music_class: str, overdue: float
+    ) -> None:
+        """digit_timeout in seconds."""
+        self._agi = agi
+        self._tries = tries
+        self._timeout_ms = round(digit_timeout * 1000)
+        self._music_class = music_class
+        self._overdue = overdue
+        self.language = Language.FA
+
+    @property
+    def hung_up(self) -> bool:
+        """Whether the caller has gone."""
+        return self._agi.hung_up.is_set()
+
+    async def answer(self) -> None:
+        """Pick up."""
+        await self._agi.answer()
+
+    async def speak(self, language: Language) -> None:
+        """Choose the language of what is played from now on."""
+        self.language = language
+        await self._agi.set_variable("CHANNEL(language)", language)
+
+    async def tell_dialplan(self, name: str, value: str) -> None:
+        """Set a channel variable; works after a hang-up, too."""
+        await self._agi.set_variable(name, value)
+
+    async def play(self, *clips: str, keys: str = "") -> str:
+        """Play clips one after the other; returns the key among `keys` that interrupted, or ''."""
+        for clip in clips:
+            self._watch_the_clock()
+            try:
+                if key := await self._agi.stream_file(FOLDER + clip, keys):
+                    return key
+            except MissingSound:
+                self._miss(clip)
+        return ""
+
+    async def ask(self, question: Question[T], *lead: str) -> T:
+        """Ask until the answer is valid; `lead` is said before it. Raises GaveUp, Hangup."""
+        said: tuple[str, ...] = lead
+        for attempt in range(1, self._tries + 1):
+            keys = await self._collect(question, said)
+            if keys:
+                value = question.read(keys)
+                if value is not None:
+                    return value
+            word = question.wrong if keys else question.nothing
+            said = (word, question.help) if attempt > 1 else (word,)
+            log.info("question.unanswered", question=question.prompt, attempt=attempt, heard=bool(keys))
+        await self.play(word)
+        raise GaveUp
+
+    async def offer(self, question: Question[T], *lead: str) -> T | None:
+        """Ask once, and take silence or a wrong key for no."""
+        keys = await self._collect(question, lead)
+        return question.read(keys) if keys else None
+
+    @asynccontextmanager
+    async def please_wait(self) -> AsyncIterator[None]:
+        """Say "please wait", then play music while the block runs: never dead air."""
+        await self.play("please-wait")
+        await self._music(on=True)
+        try:
+            yield
+        finally:
+            if not self.hung_up:
+                with suppress(Hangup):  # noticed by the next command; the block's result comes first
+                    await self._music(on=False)
+
+    async def pause(self, seconds: float) -> None:
+        """Let time pass; raises Hangup as soon as the caller goes."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._agi.hung_up.wait()
+                raise Hangup("the caller has hung up")
+
+    async def _music(self, *, on: bool) -> None:
+        with suppress(CommandRefused):  # no music is no reason to lose a payment
+            await self._agi.set_music(self._music_class, on=on)
+
+    async def _collect(self, question: Question[T], lead: tuple[str, ...]) -> str:
+        """The keys of one answer; '' when nothing was keyed."""
+        typed = await self.play(*lead, keys=KEYS)
+        typed = "" if typed == "#" else typed  # a `#` out of habit, after the answer before
+        prompt = SILENCE if typed else question.prompt
+        for _ in range(STRAYS):
+            room = self._room(question, typed)
+            keyed = await self._get_data(prompt, room) if room else Keyed("", timed_out=False)
+            typed += keyed.keys
+            full = not keyed.timed_out and len(keyed.keys) >= room
+            hashed = not keyed.timed_out and not full
+            _before, star, answer = typed.rpartition("*")
+            if question.star_hash and star and not answer and hashed:
+                return "*"
+            if answer and not (star and full and len(answer) < question.digits):
+                return answer
+            if not answer and not star and not hashed:
+                return ""  # silence
+            # A stray `#`, or `*`: what was keyed so far counts no more.
+            typed = answer
+            prompt = SILENCE if answer else question.prompt
+        return ""
+
+    @staticmethod
+    def _room(question: Question[T], typed: str) -> int:
+        """How many keys GET DATA may take: those that are missing, or as many as may precede `#`."""
+        if question.ended_by_hash:
+            return 2 * question.digits + 1  # a whole wrong one, a star, and a whole right one
+        return question.digits - len(typed.rpartition("*")[2])
+
+    async def _get_data(self, prompt: str, room: int) -> Keyed:
+        """GET DATA; a missing prompt is asked by a beep, so that the call goes on."""
+        self._watch_the_clock()
+        for sound in (FOLDER + prompt, "beep", FOLDER + SILENCE):
+            try:
+                return await self._agi.get_data(sound, self._timeout_ms, room)
+            except MissingSound:
+                self._miss(sound)
+        raise NoSound(prompt)
+
+    def _miss(self, sound: str) -> None:
+        log.error(
+            "sound.missing",
+            sound=sound.removeprefix(FOLDER),
+            language=self.language,
+            cure="run `ivr-agi sounds install DIR` with Asterisk's sounds folder",
+        )
+
+    def _watch_the_clock(self) -> None:
+        if asyncio.get_running_loop().time() > self._overdue:
+            raise GaveUp("call-too-long")

@@ -1,0 +1,399 @@
+"""THE CALL: its states, which event leads from which to which, and a handler for each, in order.
+
+Read it top to bottom: it is the call as the caller meets it. TRANSITIONS is the only authority; the
+runner refuses what it does not have, `ivr-agi flow` prints it, and a test walks every line of it.
+A handler says and asks, and returns an event; money moves in `payments.py` alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from ivr_agi import outcomes, prompts
+from ivr_agi.call import KEYS, GaveUp, Question
+from ivr_agi.journal import JournalError
+from ivr_agi.model import Hangup, Language, Method, Msisdn, OtpVerdict, Pan, PayStatus, Pin, Verdict
+from ivr_agi.outcomes import Next
+from ivr_agi.payments import Refused
+from ivr_agi.request import BadRequest, make_order_id, read_amount
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from ivr_agi.call import Call
+    from ivr_agi.session import Payment, Rules
+
+log = structlog.get_logger()
+
+
+class State(StrEnum):
+    """Where the caller is."""
+
+    WELCOME = "welcome"
+    LANGUAGE = "language"
+    ORDER = "order"
+    AMOUNT = "amount"
+    CONFIRM = "confirm"
+    MOBILE = "mobile"
+    CARD = "card"
+    OTP = "otp"
+    PIN = "pin"
+    PAY = "pay"
+    END = "end"
+
+
+class Event(StrEnum):
+    """What happened there."""
+
+    READY = "ready"
+    ENTERED = "entered"
+    ACCEPTED = "accepted"
+    CANCELLED = "cancelled"
+    OPERATOR = "operator"
+    REFUSED = "refused"  # by our own rules
+    PIN_SENT = "pin-sent"
+    NEW_PIN = "new-pin"
+    NEW_CARD = "new-card"
+    PAID = "paid"
+    DECLINED = "declined"
+    FAILED = "failed"  # certainly not charged
+    UNKNOWN = "unknown"
+    GAVE_UP = "gave-up"  # no valid answer within the tries
+    TOO_LONG = "too-long"
+    HANGUP = "hang-up"
+
+
+S, E = State, Event
+MOVES: Final[dict[State, dict[Event, State]]] = {
+    S.WELCOME: {E.READY: S.LANGUAGE, E.REFUSED: S.END},
+    S.LANGUAGE: {E.READY: S.ORDER, E.GAVE_UP: S.END},
+    S.ORDER: {E.READY: S.AMOUNT, E.REFUSED: S.END},
+    S.AMOUNT: {E.READY: S.CONFIRM, E.GAVE_UP: S.END},
+    S.CONFIRM: {E.ACCEPTED: S.MOBILE, E.CANCELLED: S.END, E.OPERATOR: S.END, E.GAVE_UP: S.END},
+    S.MOBILE: {E.READY: S.CARD, E.GAVE_UP: S.END},
+    S.CARD: {E.ENTERED: S.OTP, E.GAVE_UP: S.END},
+    S.OTP: {E.PIN_SENT: S.PIN, E.NEW_PIN: S.OTP, E.NEW_CARD: S.CARD, E.REFUSED: S.END, E.FAILED: S.END},
+    S.PIN: {E.ENTERED: S.PAY, E.NEW_PIN: S.OTP, E.GAVE_UP: S.END},
+    S.PAY: {
+        E.PAID: S.END,
+        E.DECLINED: S.END,
+        E.NEW_PIN: S.OTP,
+        E.NEW_CARD: S.CARD,
+        E.FAILED: S.END,
+        E.UNKNOWN: S.END,
+    },
+}
+# The caller may go at any time, and no call lasts for ever. A `pay` under way is carried through.
+ANYWHERE: Final = {E.HANGUP: S.END, E.TOO_LONG: S.END}
+TRANSITIONS: Final = {state: moves | ANYWHERE for state, moves in MOVES.items()}
+
+
+class ForbiddenTransition(Exception):  # noqa: N818 - named for what it is
+    """A handler returned an event that TRANSITIONS does not have for its state: a bug of ours."""
+
+
+# -- the questions ------------------------------------------------------------------------------------
+
+
+def _choice(prompt: str, keys: Mapping[str, str]) -> Question[str]:
+    return Question(prompt, 1, keys.get, "no-choice", "invalid-choice", "help-choice")
+
+
+def _read_pan(keys: str) -> Pan | None:
+    with suppress(ValueError):
+        return Pan(keys)
+    return None
+
+
+CHOOSE_LANGUAGE: Final = _choice("choose-language", {"1": Language.FA, "2": Language.EN})
+CONFIRM_AMOUNT: Final = _choice("confirm-amount", {"1": E.ACCEPTED, "2": E.CANCELLED, "0": E.OPERATOR})
+ENTER_MOBILE: Final = Question("enter-mobile", 11, Msisdn.parse, "no-mobile", "invalid-mobile", "help-mobile")
+ENTER_CARD: Final = Question("enter-card", 16, _read_pan, "no-card", "invalid-card", "help-card")
+OTP_FAILED: Final = _choice("otp-failed", {"1": E.NEW_PIN, "2": E.NEW_CARD})
+REPEAT_REFERENCE: Final = _choice("repeat-reference", {"1": "again"})
+
+
+def enter_amount(rules: Rules) -> Question[int]:
+    """The amount in rials, ended by `#`."""
+
+    def read(keys: str) -> int | None:
+        with suppress(BadRequest):
+            return read_amount(keys, rules.amount_min, rules.amount_max)
+        return None
+
+    return Question(
+        "enter-amount", 13, read, "no-amount", "invalid-amount", "help-amount", ended_by_hash=True
+    )
+
+
+def enter_pin(rules: Rules) -> Question[Pin | Event]:
+    """The one-time PIN, ended by `#`; `*#` asks for a new one."""
+
+    def read(keys: str) -> Pin | Event | None:
+        if keys == "*":
+            return E.NEW_PIN
+        return Pin(keys) if rules.pin_min <= len(keys) <= rules.pin_max and keys.isdecimal() else None
+
+    return Question(
+        "enter-pin",
+        rules.pin_max,
+        read,
+        "no-pin",
+        "invalid-pin",
+        "help-pin",
+        ended_by_hash=True,
+        star_hash=True,
+    )
+
+
+# -- the states, as the caller meets them -------------------------------------------------------------
+
+
+async def welcome(call: Call, payment: Payment) -> Event:
+    """Pick up and greet; a request that cannot be done ends here, before anything is asked."""
+    await call.answer()
+    language = payment.request.language or payment.rules.language
+    await call.speak(Language.FA if language == "ask" else Language(language))
+    if payment.refusal:
+        payment.refuse(payment.refusal)
+        return E.REFUSED
+    await call.play("welcome", keys=KEYS)
+    return E.READY
+
+
+async def choose_language(call: Call, payment: Payment) -> Event:
+    """Ask for the language, if it is to be asked."""
+    if (payment.request.language or payment.rules.language) == "ask":
+        await call.speak(Language(await call.ask(CHOOSE_LANGUAGE)))
+    return E.READY
+
+
+async def check_order(_call: Call, payment: Payment) -> Event:
+    """Turn away an order that is paid, being paid or in doubt; make an id where none was given."""
+    if not payment.order_id:
+        payment.order_id = make_order_id(datetime.now(UTC))
+        return E.READY
+    try:
+        await payment.payments.check_order(payment.order_id)
+    except Refused as refused:
+        payment.end(refused.reason)
+        return E.REFUSED
+    return E.READY
+
+
+async def set_amount(call: Call, payment: Payment) -> Event:
+    """Have the amount keyed in, unless the dialplan gave it."""
+    payment.amount = payment.amount or await call.ask(enter_amount(payment.rules))
+    return E.READY
+
+
+async def confirm(call: Call, payment: Payment) -> Event:
+    """Read the amount back: 1 to pay, 2 to cancel, 0 for a person."""
+    amount = prompts.amount(payment.amount, call.language)
+    event = Event(await call.ask(CONFIRM_AMOUNT, "amount-is", *amount))
+    if event is not E.ACCEPTED:
+        payment.end(event)
+    return event
+
+
+async def set_mobile(call: Call, payment: Payment) -> Event:
+    """The dialplan's number, or the caller ID; asked for when that is withheld or no Iranian mobile."""
+    payment.mobile = payment.request.mobile or Msisdn.parse(payment.caller_id)
+    if payment.mobile is None:
+        payment.mobile = await call.ask(ENTER_MOBILE)
+    return E.READY
+
+
+async def enter_card(call: Call, payment: Payment) -> Event:
+    """Ask for the card; nothing is sent before it passes the Luhn check and has a known bank."""
+    lead, payment.lead = payment.lead, ()
+    payment.pan = await call.ask(ENTER_CARD, *lead)
+    payment.card = payment.pan.masked
+    payment.cards += 1
+    return E.ENTERED
+
+
+async def send_pin(call: Call, payment: Payment) -> Event:
+    """Reserve the order, then have the gateway send a one-time PIN."""
+    if payment.pan is None or payment.mobile is None:
+        raise RuntimeError("no card or no mobile: a state was skipped")
+    if payment.attempt is None:
+        try:
+            payment.attempt = await payment.payments.reserve(
+                Method.IVR, payment.order_id, payment.amount, payment.pan, payment.mobile, payment.call_id
+            )
+        except Refused as refused:
+            payment.end(refused.reason)
+            return E.REFUSED
+        payment.attempt_id = payment.attempt.id
+    async with call.please_wait():
+        now = asyncio.get_running_loop().time()
+        if payment.pin_asked_at is not None:
+            await call.pause(payment.pin_asked_at + payment.rules.otp_cooldown - now)
+        payment.pins += 1
+        answer = await payment.payments.request_pin(payment.attempt, payment.pan)
+        payment.pin_asked_at = asyncio.get_running_loop().time()
+    if answer.verdict is OtpVerdict.SENT:
+        return E.PIN_SENT
+    return await _pin_not_sent(call, payment)
+
+
+async def _pin_not_sent(call: Call, payment: Payment) -> Event:
+    """Offer another try or another card; each try may be an SMS, so both have their caps."""
+    event = None
+    if payment.pins < payment.rules.max_pins:
+        with suppress(GaveUp):
+            event = Event(await call.ask(OTP_FAILED))
+    if event is E.NEW_CARD and payment.cards < payment.rules.max_cards:
+        await payment.release("pin-not-sent")
+        return E.NEW_CARD
+    if event is E.NEW_PIN:
+        return E.NEW_PIN
+    payment.end("pin-not-sent")
+    return E.FAILED
+
+
+async def enter_pin_or_ask_again(call: Call, payment: Payment) -> Event:
+    """Ask for the PIN from the SMS; `*#` has a new one sent, up to a cap."""
+    lead: tuple[str, ...] = ()
+    for _ in range(payment.rules.max_pins):
+        answer = await call.ask(enter_pin(payment.rules), *lead)
+        if isinstance(answer, Pin):
+            payment.pin = answer
+            return E.ENTERED
+        if payment.pins < payment.rules.max_pins:
+            await call.play("new-pin")
+            return E.NEW_PIN
+        lead = ("no-more-pins",)
+    raise GaveUp
+
+
+async def pay(call: Call, payment: Payment) -> Event:
+    """Submit once. From here on the payment is carried through, whether the caller stays or not."""
+    async with call.please_wait():  # a caller who has gone by now raises Hangup: nothing was sent
+        answer = await payment.payments.pay(*payment.submit())
+        payment.settle(answer)
+    match answer.verdict:
+        case Verdict.PAID:
+            return E.PAID
+        case Verdict.DECLINED:
+            return await _declined(call, payment, answer.code)
+        case Verdict.FAILED:
+            return E.FAILED
+        case Verdict.UNKNOWN:
+            return E.UNKNOWN
+
+
+async def _declined(call: Call, payment: Payment, code: str) -> Event:
+    """Go on as outcomes.DECLINES says: a new PIN or another card in the same call, up to a cap."""
+    rules, said = payment.rules, payment.result.prompts if payment.result else ()
+    more_pins = payment.pins < rules.max_pins and payment.submissions < rules.max_payments
+    match outcomes.decline(code).next:
+        case Next.NEW_PIN if more_pins:
+            await call.play(*said)
+            return E.NEW_PIN
+        case Next.NEW_CARD if more_pins and payment.cards < rules.max_cards:
+            payment.lead = (*said, "another-card")
+            return E.NEW_CARD
+        case Next.NEW_PIN:
+            payment.close("too-many-pins")
+        case Next.NEW_CARD:
+            payment.close("too-many-cards")
+    return E.DECLINED
+
+
+HANDLERS: Final[dict[State, Callable[[Call, Payment], Awaitable[Event]]]] = {
+    S.WELCOME: welcome,
+    S.LANGUAGE: choose_language,
+    S.ORDER: check_order,
+    S.AMOUNT: set_amount,
+    S.CONFIRM: confirm,
+    S.MOBILE: set_mobile,
+    S.CARD: enter_card,
+    S.OTP: send_pin,
+    S.PIN: enter_pin_or_ask_again,
+    S.PAY: pay,
+}
+
+
+# -- the runner ---------------------------------------------------------------------------------------
+
+
+async def converse(call: Call, payment: Payment) -> None:
+    """Lead one call from its beginning to its end; the dialplan is told whatever happens."""
+    try:
+        await run(call, payment)
+    except JournalError as error:
+        log.error("journal.failed", error=str(error))
+        payment.broken("not-recorded")
+    except Exception:
+        log.exception("call.broken")
+        payment.broken("out-of-order")
+    payment.pan = payment.pin = None
+    variables = payment.variables()
+    await payment.release(variables["PAYREASON"] or "not-finished")
+    try:
+        for name, value in variables.items():
+            await call.tell_dialplan(name, value)
+        await say_goodbye(call, payment)
+    except (Hangup, GaveUp):
+        pass  # the dialplan has been told, or nobody is left to tell
+    log.info("call.ended", **{name.removeprefix("PAY").lower(): value for name, value in variables.items()})
+
+
+async def run(call: Call, payment: Payment) -> None:
+    """Go from state to state by TRANSITIONS until END. Raises ForbiddenTransition."""
+    clock = asyncio.get_running_loop().time
+    state = S.WELCOME
+    while state is not S.END:
+        since = clock()
+        try:
+            event = await HANDLERS[state](call, payment)
+        except Hangup:
+            event = E.HANGUP
+            payment.leave("hangup")
+        except GaveUp as end:
+            event = E.TOO_LONG if end.reason == "call-too-long" else E.GAVE_UP
+            payment.leave(end.reason)
+        if event not in TRANSITIONS[state]:
+            raise ForbiddenTransition(f"{event} in state {state}")
+        log.info("call.step", state=state, _event=event, ms=round((clock() - since) * 1000))
+        state = TRANSITIONS[state][event]
+
+
+async def say_goodbye(call: Call, payment: Payment) -> None:
+    """Tell the caller how it ended; a tracking number digit by digit, again if wanted."""
+    result = payment.result
+    if result is None or result.status is PayStatus.HANGUP:
+        return
+    await call.play(*result.prompts)
+    if result.status is PayStatus.PAID and result.ref_id.isascii() and result.ref_id.isdigit():
+        again: str | None = "again"
+        for _ in range(3):
+            if again:
+                again = await call.offer(REPEAT_REFERENCE, "tracking-number", *prompts.digits(result.ref_id))
+    if result.status is not PayStatus.OPERATOR:
+        await call.play("goodbye")
+
+
+def diagram() -> str:
+    """The table as a Mermaid state diagram."""
+    lines = ["stateDiagram-v2", f"    [*] --> {S.WELCOME.name}"]
+    for state, moves in MOVES.items():
+        lines += [f"    {state.name} --> {_place(after)}: {event}" for event, after in moves.items()]
+    lines += [
+        f"    note left of {S.WELCOME.name}",
+        f"        {' or '.join(ANYWHERE)} leads from every state to the end",
+        "    end note",
+    ]
+    return "\n".join(lines)
+
+
+def _place(state: State) -> str:
+    return "[*]" if state is S.END else state.name

@@ -1,0 +1,76 @@
+"""Logging: structlog on standard error, for a person or for a machine.
+
+Card numbers and PINs are never handed to a log call. As a second net, whatever looks like a card
+number is masked here; control characters are escaped, so that no caller name can forge a line;
+and tracebacks come without the values of local variables.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from ivr_agi.model import luhn, mask_pan
+
+if TYPE_CHECKING:
+    from structlog.typing import EventDict, Processor, WrappedLogger
+
+# Libraries that would show addresses, headers or statements when they talk at DEBUG.
+QUIET = ("httpx", "httpcore", "sqlalchemy", "alembic", "asyncio")
+
+_CARD = re.compile(r"(?<![0-9])[0-9]{16}(?![0-9])")
+
+
+def configure(level: str, form: str) -> None:
+    """Set up structlog and the standard library's logging alike. form: `console` or `json`."""
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+        # A line's own name is its `message`; a call's step has an `event` (logged as `_event`).
+        structlog.processors.EventRenamer("message", "_event"),
+        clean,
+    ]
+    renderer: Processor
+    if form == "json":
+        renderer = structlog.processors.JSONRenderer(ensure_ascii=False)
+    else:
+        renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), event_key="message")
+    structlog.configure(
+        processors=[*shared, renderer],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
+    )
+    logging.basicConfig(level=level, handlers=[handler], force=True)
+    for name in QUIET:
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def clean(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Escape control characters and mask card numbers in every value."""
+    return {key: _clean(value, multiline=key == "exception") for key, value in event.items()}
+
+
+def _clean(value: Any, *, multiline: bool) -> Any:
+    if value is None or isinstance(value, (bool, int, float)):
+        return value
+    text = value if isinstance(value, str) else str(value)
+    text = _CARD.sub(lambda found: mask_pan(found[0]) if luhn(found[0]) else found[0], text)
+    return "".join(c if c.isprintable() or (multiline and c == "\n") else _escape(c) for c in text)
+
+
+def _escape(character: str) -> str:
+    return character.encode("unicode_escape").decode()

@@ -1,0 +1,229 @@
+"""The values that the whole program speaks in.
+
+Frozen, small, and free of I/O. A card number, a PIN and the gateway's `sequence` are types that
+show only a mask however they are printed; what is inside comes out by `reveal()` alone, and only
+`gateway.py` (to send it) and `payments.py` (to mask it) have a reason to call that.
+
+Amounts are whole rials everywhere. Toman exists only in speech.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final, NoReturn
+
+
+class Secret:
+    """Text that never shows itself: not in repr, str, format, pickles or tracebacks."""
+
+    __slots__ = ("__text",)
+
+    def __init__(self, text: str) -> None:
+        self.__text = text
+
+    def reveal(self) -> str:
+        """Return what is hidden; for the gateway's request body only."""
+        return self.__text
+
+    @property
+    def masked(self) -> str:
+        """What may be shown in place of the text."""
+        return "***"
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.masked})"
+
+    def __str__(self) -> str:
+        return self.masked
+
+    def __format__(self, spec: str) -> str:
+        return format(self.masked, spec)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, type(self)) and other.reveal() == self.__text
+
+    def __hash__(self) -> int:
+        return hash((type(self), self.__text))
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(f"a {type(self).__name__} is not to be pickled or copied out of memory")
+
+
+class Pan(Secret):
+    """A card number (PAN): 16 digits that pass the Luhn check and bear a known bank's prefix.
+
+    Raises ValueError, without the digits in its message, for anything else.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, digits: str) -> None:
+        if not (re.fullmatch(r"[0-9]{16}", digits) and luhn(digits) and digits[:6] in BANKS):
+            raise ValueError("not a card number of an Iranian bank")
+        super().__init__(digits)
+
+    @property
+    def masked(self) -> str:
+        """First six and last four digits, as PCI DSS 3.4.1 allows: `603799******7893`."""
+        return mask_pan(self.reveal())
+
+
+class Pin(Secret):
+    """The one-time PIN: 5 to 12 digits, leading zeros kept."""
+
+    __slots__ = ()
+
+    def __init__(self, digits: str) -> None:
+        if not re.fullmatch(r"[0-9]{5,12}", digits):
+            raise ValueError("a one-time PIN has 5 to 12 digits")
+        super().__init__(digits)
+
+
+def mask_pan(digits: str) -> str:
+    """Mask a card number given as text."""
+    return f"{digits[:6]}******{digits[-4:]}"
+
+
+def mask_digits(text: str) -> str:
+    """Mask whatever could be a card number inside somebody else's text (a gateway's message)."""
+    return re.sub(r"[0-9۰-۹٠-٩](?:[ \-]?[0-9۰-۹٠-٩]){11,}", "[masked]", text)
+
+
+def luhn(digits: str) -> bool:
+    """Whether the last digit is the check digit of the others (ISO/IEC 7812-1, annex B)."""
+    total = 0
+    for place, digit in enumerate(reversed(digits)):
+        value = int(digit) * (1 + place % 2)
+        total += value - 9 if value > 9 else value  # noqa: PLR2004 - the digits of 10 to 18 add up to it less 9
+    return total % 10 == 0
+
+
+class Msisdn(str):
+    """An Iranian mobile number as the gateway wants it: `+989123456789`.
+
+    `parse` takes the forms in which trunks, dialplans and thumbs deliver one; None if it is no Iranian
+    mobile (a landline, a withheld or foreign number, garbage). The national number is only asked to
+    begin with 9: number-range tables lag behind the operators, and a caller must not be turned
+    away because his range is new.
+    """
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, text: str) -> Msisdn | None:
+        """`09…`, `9…`, `989…`, `+989…`, `00989…`, and the trunk forms `2109…`, `21098…`, `0000989…`."""
+        compact = re.sub(r"[\s\-().]", "", text)
+        found = re.fullmatch(r"(?:\+|0{0,4}|0?21)(?:98)?0?(9[0-9]{9})", compact, re.ASCII)
+        return cls(f"+98{found[1]}") if found else None
+
+
+class Language(StrEnum):
+    """A language of the prompts, named as Asterisk's CHANNEL(language) and sound folders are."""
+
+    FA = "fa"
+    EN = "en"
+
+
+class Method(StrEnum):
+    """How the payer's details arrive: gateway-api.md §2.1 (the phone) or §2.2 (the merchant's panel)."""
+
+    IVR = "ivr"
+    WEB = "web"
+
+
+class Verdict(StrEnum):
+    """What became of one `pay` request (gateway-api.md, "what the document leaves open")."""
+
+    PAID = "paid"
+    DECLINED = "declined"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class PayAnswer:
+    """The verdict on one `pay`, with what came along.
+
+    ref_id: the tracking number, when paid. code: the bank's code, when declined, without leading
+    zeros; empty if none came. detail: a short note for the journal, free of secrets.
+    """
+
+    verdict: Verdict
+    ref_id: str = ""
+    code: str = ""
+    detail: str = ""
+
+
+class OtpVerdict(StrEnum):
+    """What became of one `otp-v2` request: no money hangs on it, an SMS does."""
+
+    SENT = "sent"
+    REFUSED = "refused"  # the gateway said no
+    FAILED = "failed"  # not one byte left: certainly no SMS
+    UNCLEAR = "unclear"  # an SMS may be on its way
+
+
+@dataclass(frozen=True, slots=True)
+class OtpAnswer:
+    """The verdict on one `otp-v2`, and a note for the journal, free of secrets."""
+
+    verdict: OtpVerdict
+    detail: str = ""
+
+
+class PayStatus(StrEnum):
+    """PAYSTATUS, as the dialplan branches on it (product.md)."""
+
+    PAID = "PAID"
+    DECLINED = "DECLINED"
+    UNKNOWN = "UNKNOWN"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+    NOINPUT = "NOINPUT"
+    HANGUP = "HANGUP"
+    REFUSED = "REFUSED"
+    OPERATOR = "OPERATOR"
+
+
+class Hangup(Exception):  # noqa: N818 - an end, not an error
+    """The caller has gone, or the line to Asterisk has."""
+
+
+# Bank identification numbers of the Iranian network (Shetab), as of November 2026.
+BANKS: Final[dict[str, str]] = {
+    "603799": "Melli", "170019": "Melli",
+    "589210": "Sepah", "627381": "Sepah (Ansar)", "636949": "Sepah (Hekmat)",
+    "639370": "Sepah (Mehr Eghtesad)", "639599": "Sepah (Ghavamin)", "505801": "Sepah (Kosar)",
+    "603769": "Saderat",
+    "603770": "Keshavarzi", "639217": "Keshavarzi",
+    "610433": "Mellat", "991975": "Mellat",
+    "627353": "Tejarat", "585983": "Tejarat",
+    "589463": "Refah",
+    "628023": "Maskan",
+    "627760": "Post Bank",
+    "627648": "Tosee Saderat", "207177": "Tosee Saderat",
+    "627961": "Sanat va Madan",
+    "502908": "Tosee Taavon",
+    "627412": "Eghtesad Novin",
+    "622106": "Parsian", "639194": "Parsian", "627884": "Parsian",
+    "502229": "Pasargad", "639347": "Pasargad",
+    "627488": "Karafarin", "502910": "Karafarin",
+    "621986": "Saman",
+    "639346": "Sina",
+    "639607": "Sarmayeh",
+    "636214": "Ayandeh",
+    "502806": "Shahr", "504706": "Shahr",
+    "502938": "Day",
+    "505785": "Iran Zamin",
+    "505416": "Gardeshgari",
+    "606373": "Mehr Iran",
+    "504172": "Resalat",
+    "606256": "Melal",
+    "628157": "Tosee",
+    "507677": "Noor",
+    "505809": "Khavarmianeh", "585947": "Khavarmianeh",
+    "581874": "Iran-Venezuela",
+    "636795": "Central Bank",
+}  # fmt: skip

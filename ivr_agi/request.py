@@ -1,0 +1,120 @@
+"""What the dialplan asked for: the query of the agi:// address, or AGI arguments `key=value`.
+
+Strict: anything unknown or malformed raises BadRequest with the word that becomes PAYREASON, and
+nothing is sent to the gateway.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, cast
+from urllib.parse import unquote
+
+from ivr_agi.model import Msisdn
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from datetime import datetime
+
+ORDER_ID_LENGTH = 50  # gateway-api.md: elsewhere in PayStar's documents, 1 to 50 characters
+LanguageChoice = Literal["fa", "en", "ask"]
+
+
+class BadRequest(Exception):  # noqa: N818 - named for what it is
+    """What the dialplan asked cannot be done. reason: the word for PAYREASON."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+
+@dataclass(frozen=True, slots=True)
+class PayRequest:
+    """One payment as the dialplan asked for it; None where the caller, or we, fill it in."""
+
+    amount: int | None = None  # whole rials
+    order_id: str | None = None
+    language: LanguageChoice | None = None
+    mobile: Msisdn | None = None
+
+
+def read_request(environment: Mapping[str, str], amount_min: int, amount_max: int) -> PayRequest:
+    """Read the AGI environment's address and arguments. Raises BadRequest."""
+    given: dict[str, str] = {}
+    for key, value in _pairs(environment):
+        if key not in ("amount", "order_id", "language", "mobile"):
+            raise BadRequest("unknown-argument", f"{key[:40]!r} (known: amount, order_id, language, mobile)")
+        if key in given:
+            raise BadRequest("duplicate-argument", f"{key} comes twice")
+        given[key] = value
+    return PayRequest(
+        amount=None
+        if given.get("amount", "ask") == "ask"
+        else read_amount(given["amount"], amount_min, amount_max),
+        order_id=_order_id(given["order_id"]) if "order_id" in given else None,
+        language=_language(given["language"]) if "language" in given else None,
+        mobile=_mobile(given["mobile"]) if "mobile" in given else None,
+    )
+
+
+def _pairs(environment: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    # By hand, not by urlsplit: it would cut an order id at `#`, and parse_qsl would take `+` for a blank.
+    _scheme, _, rest = environment.get("request", "").partition("://")
+    path, _, query = rest.partition("/")[2].partition("?")
+    if path != "pay":
+        raise BadRequest("unknown-path", f"/{path[:40]} (the address is agi://HOST:PORT/pay)")
+    for part in query.split("&") if query else ():
+        key, equals, value = part.partition("=")
+        if not equals:
+            raise BadRequest("unknown-argument", f"{part[:40]!r} has no value")
+        try:
+            yield unquote(key, errors="strict"), unquote(value, errors="strict")
+        except UnicodeDecodeError:
+            raise BadRequest("bad-encoding", f"{key[:40]!r} is not UTF-8") from None
+    number = 1
+    while (argument := environment.get(f"arg_{number}")) is not None:
+        number += 1
+        if not argument:
+            continue  # AGI(agi://…,) passes an empty one
+        key, equals, value = argument.partition("=")
+        if not equals:
+            raise BadRequest("unknown-argument", f"{argument[:40]!r} is not key=value")
+        yield key.strip(), value
+
+
+def read_amount(text: str, amount_min: int, amount_max: int) -> int:
+    """Whole rials in ASCII digits, within the limits. Raises BadRequest."""
+    if not re.fullmatch(r"[1-9][0-9]{0,12}", text):
+        raise BadRequest("bad-amount", f"{text[:20]!r} is no whole number of rials")
+    amount = int(text)
+    if not amount_min <= amount <= amount_max:
+        raise BadRequest("bad-amount", f"{amount} is not within {amount_min} to {amount_max} rials")
+    return amount
+
+
+def _order_id(text: str) -> str:
+    if not 1 <= len(text) <= ORDER_ID_LENGTH or not text.isprintable() or text != text.strip():
+        raise BadRequest("bad-order-id", f"1 to {ORDER_ID_LENGTH} printable characters, not {len(text)}")
+    return text
+
+
+def _language(text: str) -> LanguageChoice:
+    if text not in ("fa", "en", "ask"):
+        raise BadRequest("bad-language", f"{text[:10]!r} (known: fa, en, ask)")
+    return cast("LanguageChoice", text)
+
+
+def _mobile(text: str) -> Msisdn:
+    mobile = Msisdn.parse(text)
+    if mobile is None:
+        raise BadRequest("bad-mobile", "no Iranian mobile number")
+    return mobile
+
+
+def make_order_id(now: datetime) -> str:
+    """An order id of our own where the dialplan gave none: `IVR20261124-130502-K7Q2M9`."""
+    alphabet = "23456789ABCDEFGHJKMNPQRSTUVWXYZ"  # no 0 and O, 1 and I and L: it is read out and typed
+    return f"IVR{now:%Y%m%d-%H%M%S}-" + "".join(secrets.choice(alphabet) for _ in range(8))

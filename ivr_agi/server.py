@@ -1,0 +1,138 @@
+"""The FastAGI listener: accepts, limits, runs one task for each call, and drains.
+
+Who may connect and how many is decided before a byte is read. A call's failure is its own: it
+never reaches the listener or another call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from ipaddress import IPv6Address, ip_address
+from typing import TYPE_CHECKING
+
+import structlog
+
+from ivr_agi.agi import Agi, BadEnvironment, Wire, parse_environment
+from ivr_agi.call import Call
+from ivr_agi.flow import converse
+from ivr_agi.model import Hangup
+from ivr_agi.request import BadRequest, read_request
+from ivr_agi.session import Payment, Rules
+
+if TYPE_CHECKING:
+    from ivr_agi.payments import Payments
+    from ivr_agi.settings import Settings
+
+log = structlog.get_logger()
+
+GOODBYE_SECONDS = 2.0  # after the drain limit
+
+
+class Server:
+    """One listening FastAGI server."""
+
+    def __init__(self, settings: Settings, payments: Payments) -> None:
+        self._settings = settings
+        self._payments = payments
+        self._rules = Rules(**{name: getattr(settings, name) for name in Rules.__slots__})
+        self._calls: dict[asyncio.Task[None], Wire] = {}
+        self._listener: asyncio.Server | None = None
+
+    async def start(self) -> int:
+        """Listen; returns the port. Raises OSError when the address cannot be had."""
+        loop = asyncio.get_running_loop()
+        host, port = self._settings.host, self._settings.port
+        self._listener = await loop.create_server(lambda: Wire(self._accept), host, port, backlog=1024)
+        port = int(self._listener.sockets[0].getsockname()[1])
+        log.info("server.listening", host=host, port=port)
+        return port
+
+    async def drain(self) -> None:
+        """Stop accepting, let calls end, up to the limit; every `pay` under way is carried through."""
+        if self._listener:
+            self._listener.close()
+        log.info("server.draining", calls=len(self._calls), seconds=self._settings.drain_limit)
+        if self._calls:
+            await asyncio.wait(self._calls, timeout=self._settings.drain_limit)
+        await self._payments.finish()
+        if self._calls:  # those whose `pay` has just ended tell the dialplan
+            await asyncio.wait(self._calls, timeout=GOODBYE_SECONDS)
+        for wire in self._calls.values():
+            log.warning("server.cut_off", peer=wire.peer, cure="raise IVR_AGI_DRAIN_LIMIT")
+            wire.abort()
+        while self._calls:
+            await asyncio.wait(self._calls)
+        await self._payments.finish()
+        log.info("server.stopped")
+
+    def _accept(self, wire: Wire) -> None:
+        """Turn a connection into a call, or close it at once."""
+        if not self._may_connect(wire.peer):
+            log.warning("peer.refused", peer=wire.peer, cure="add its network to IVR_AGI_ALLOWED_PEERS")
+            wire.abort()
+        elif len(self._calls) >= self._settings.max_calls:
+            log.warning("server.full", peer=wire.peer, calls=len(self._calls), cure="raise IVR_AGI_MAX_CALLS")
+            wire.abort()
+        else:
+            task = asyncio.get_running_loop().create_task(self._serve(wire))
+            self._calls[task] = wire
+            task.add_done_callback(self._calls.pop)
+
+    def _may_connect(self, peer: str) -> bool:
+        try:
+            address = ip_address(peer.partition("%")[0])
+        except ValueError:
+            return False
+        if isinstance(address, IPv6Address) and address.ipv4_mapped:
+            address = address.ipv4_mapped
+        return any(address in network for network in self._settings.allowed_peers)
+
+    async def _serve(self, wire: Wire) -> None:
+        """One call, from the first line of its environment to the closed connection."""
+        structlog.contextvars.bind_contextvars(call=secrets.token_hex(4))
+        try:
+            payment = await self._begin(wire)
+            overdue = asyncio.get_running_loop().time() + self._settings.call_limit
+            call = Call(
+                Agi(wire),
+                tries=self._settings.tries,
+                digit_timeout=self._settings.digit_timeout,
+                music_class=self._settings.music_class,
+                overdue=overdue,
+            )
+            await converse(call, payment)
+        except Hangup as gone:
+            log.info("call.lost", peer=wire.peer, why=str(gone))
+        except Exception:
+            log.exception("call.broken")
+        finally:
+            wire.close()
+
+    async def _begin(self, wire: Wire) -> Payment:
+        """Read what Asterisk says of the call, and what the dialplan asks for."""
+        environment: dict[str, str] = {}
+        payment = Payment(self._payments, self._rules)
+        try:
+            environment = parse_environment(await wire.environment())
+            payment.request = read_request(environment, self._rules.amount_min, self._rules.amount_max)
+        except BadEnvironment as bad:
+            payment.refusal = BadRequest("bad-environment", str(bad))
+        except BadRequest as bad:
+            payment.refusal = bad
+        payment.caller_id = environment.get("callerid", "")
+        payment.call_id = environment.get("uniqueid", "")[:64]
+        payment.order_id = payment.request.order_id or ""
+        payment.amount = payment.request.amount or 0
+        structlog.contextvars.bind_contextvars(
+            uniqueid=payment.call_id, channel=environment.get("channel", ""), order=payment.order_id
+        )
+        log.info("call.begun", peer=wire.peer, amount=payment.amount)
+        if payment.refusal:
+            log.error(
+                "request.refused",
+                reason=payment.refusal.reason,
+                detail=payment.refusal.detail,
+                cure="mend the AGI() line in the dialplan",
+            )
+        return payment

@@ -1,0 +1,139 @@
+"""Every setting, its default and what is allowed: `IVR_AGI_…` in the environment, or a `.env` file.
+
+Read once, by `cli.py`. `.env.example` is held to this file by a test.
+"""
+
+from __future__ import annotations
+
+import os
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+PREFIX = "IVR_AGI_"
+Network = IPv4Network | IPv6Network
+
+
+class WrongSettings(Exception):  # noqa: N818 - named for what it is
+    """The settings cannot be used; the message has a line for each that is wrong."""
+
+
+class Settings(BaseSettings):
+    """The settings of one process. Seconds and rials are whole numbers unless said otherwise."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_file=".env", env_file_encoding="utf-8", extra="ignore", frozen=True
+    )
+
+    # The door
+    host: str = Field("127.0.0.1", description="address that the FastAGI server listens on")
+    port: int = Field(4573, ge=0, le=65535, description="its TCP port; 0 takes a free one")
+    allowed_peers: Annotated[tuple[Network, ...], NoDecode] = Field(
+        (ip_network("127.0.0.0/8"), ip_network("::1")),
+        description="networks that may connect, separated by commas",
+    )
+    max_calls: int = Field(200, ge=1, description="calls at once; one more is closed at once")
+    call_limit: int = Field(900, ge=60, description="seconds after which a call is brought to its end")
+    drain_limit: int = Field(300, ge=0, description="seconds that SIGTERM leaves to calls under way")
+
+    # The gateway
+    gateway_url: str = Field(
+        "https://core.paystar.ir/api/ivr/bpm", description="base address of PayStar's telephone gateway"
+    )
+    sequence: SecretStr = Field(
+        SecretStr(""), description="the telephone gateway's identifier in PayStar's panel: a secret"
+    )
+    otp_timeout: float = Field(20, gt=0, le=120, description="seconds for `otp-v2`")
+    pay_timeout: float = Field(60, gt=0, le=300, description="seconds for `pay`; then its outcome is unknown")
+
+    # The journal
+    journal_url: str = Field("sqlite:///ivr-agi.db", description="SQLAlchemy address of the journal")
+
+    # The call
+    language: Literal["fa", "en", "ask"] = Field("fa", description="language of the prompts, or ask")
+    tries: int = Field(3, ge=1, le=9, description="tries at each question")
+    digit_timeout: float = Field(8, ge=1, le=60, description="seconds of silence that end an answer")
+    pin_min: int = Field(5, ge=5, le=12, description="fewest digits of a one-time PIN")
+    pin_max: int = Field(12, ge=5, le=12, description="most digits of a one-time PIN")
+    otp_cooldown: float = Field(10, ge=0, le=300, description="seconds between two one-time PINs")
+    max_pins: int = Field(5, ge=1, le=20, description="one-time PINs (SMS) in one call")
+    max_cards: int = Field(3, ge=1, le=9, description="cards in one call")
+    max_payments: int = Field(4, ge=1, le=20, description="`pay` requests in one call, each with its own PIN")
+    amount_min: int = Field(1_000, ge=1, description="least amount, in rials")
+    amount_max: int = Field(2_000_000_000, le=10**12, description="greatest amount, in rials")
+    music_class: str = Field("ivr-agi", min_length=1, description="music on hold while the bank is asked")
+
+    # For the admin
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="least level logged")
+    log_format: Literal["console", "json"] = Field("console", description="form of a log line")
+
+    @field_validator("allowed_peers", mode="before")
+    @classmethod
+    def _networks(cls, given: Any) -> Any:
+        if isinstance(given, str):
+            return tuple(ip_network(part.strip()) for part in given.split(",") if part.strip())
+        return given
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _upper(cls, given: Any) -> Any:
+        return given.upper() if isinstance(given, str) else given
+
+    @field_validator("gateway_url")
+    @classmethod
+    def _https(cls, url: str) -> str:
+        parts = urlsplit(url)
+        plain_and_near = parts.scheme == "http" and parts.hostname in ("127.0.0.1", "::1", "localhost")
+        if not parts.hostname or not (parts.scheme == "https" or plain_and_near):
+            raise ValueError("an https address; http is for a simulator on this machine only")
+        return url.rstrip("/")
+
+    @field_validator("sequence")
+    @classmethod
+    def _stripped(cls, secret: SecretStr) -> SecretStr:
+        return SecretStr(secret.get_secret_value().strip())  # PayStar's own sample begins with a blank
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        for low, high in (("pin_min", "pin_max"), ("amount_min", "amount_max")):
+            if getattr(self, low) > getattr(self, high):
+                raise ValueError(f"{PREFIX}{low.upper()} is greater than {PREFIX}{high.upper()}")
+        return self
+
+
+def load(**given: Any) -> Settings:
+    """Read the settings. Raises WrongSettings naming each wrong one and what is allowed."""
+    try:
+        return Settings(**given)
+    except ValidationError as wrong:
+        lines = []
+        for error in wrong.errors(include_input=False, include_url=False, include_context=False):
+            name = str(error["loc"][0]).upper() if error["loc"] else ""
+            field = Settings.model_fields.get(name.lower())
+            about = field.description if field else ""
+            lines.append(f"{PREFIX if name else ''}{name}: {error['msg']}" + (f" ({about})" if about else ""))
+        raise WrongSettings("\n".join(lines)) from None
+
+
+def unknown_names() -> list[str]:
+    """Names in the environment that look like ours and are none: a misspelt setting does nothing."""
+    known = {PREFIX + name.upper() for name in Settings.model_fields}
+    return sorted(
+        name for name in os.environ if name.upper().startswith(PREFIX) and name.upper() not in known
+    )
+
+
+def example() -> str:
+    """The text of `.env.example`: each setting with its default, commented out."""
+    lines = ["# Settings of ivr-agi, each with its default. Copy to .env and uncomment what differs.\n"]
+    for name, field in Settings.model_fields.items():
+        value = field.default
+        if isinstance(value, SecretStr):
+            value = value.get_secret_value()
+        elif isinstance(value, tuple):
+            value = ",".join(map(str, value))
+        lines.append(f"# {field.description}\n#{PREFIX}{name.upper()}={value}\n")
+    return "\n".join(lines)

@@ -1,0 +1,22 @@
+"""What all tests share."""
+
+import pytest
+from line import open_line
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch, tmp_path):
+    """No setting of the machine's, and no `.env`, reaches a test."""
+    import os
+
+    for name in list(os.environ):
+        if name.startswith("IVR_AGI_"):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+async def line(tmp_path):
+    """A payment line with its default settings."""
+    async with open_line(tmp_path) as opened:
+        yield opened

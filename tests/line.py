@@ -1,0 +1,118 @@
+"""A whole payment line for tests: server, journal and gateway simulator, on loopback, in one process.
+
+`await line.call({...})` is one caller who keys what the script says; what comes back is what he
+heard and what the dialplan was told. Sockets are real and hidden here.
+"""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ivr_agi import settings
+from ivr_agi.gateway import Gateway
+from ivr_agi.journal import Journal
+from ivr_agi.model import Secret
+from ivr_agi.payments import Payments
+from ivr_agi.server import Server
+from ivr_agi.simulator.channel import Channel, ScriptedHandset, dial
+from ivr_agi.simulator.gateway import GatewaySimulator, sample_card
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
+
+SEQUENCE = "acd54b56ddd651a5cc3v"
+CARD = "6037991234567893"
+MOBILE = "09123456789"
+
+
+@dataclass
+class Ended:
+    """One call after its end: the dialplan's variables, what was heard, and the channel itself."""
+
+    variables: dict[str, str]
+    heard: list[str]
+    channel: Channel
+    handset: ScriptedHandset
+
+    @property
+    def status(self) -> str:
+        return self.variables.get("PAYSTATUS", "")
+
+    @property
+    def reason(self) -> str:
+        return self.variables.get("PAYREASON", "")
+
+
+@dataclass
+class Line:
+    """The line under test."""
+
+    server: Server
+    port: int
+    gateway: GatewaySimulator
+    journal: Journal
+    payments: Payments
+    channels: list[Channel] = field(default_factory=list)
+
+    def pin(self, card: str = CARD) -> Callable[[], str]:
+        """The keys of the last one-time PIN that this card was sent, ended by `#`."""
+        return lambda: self.gateway.pin_for(card) + "#"
+
+    def buyer(self, card: str = CARD, **also: Any) -> dict[str, Any]:
+        """A caller who pays: 1, card, PIN; `also` changes or adds answers (`enter_pin=…` is `enter-pin`)."""
+        script = {"confirm-amount": "1", "enter-card": card, "enter-pin": [self.pin(card), ...]}
+        return script | {name.replace("_", "-"): answer for name, answer in also.items()}
+
+    async def dial(
+        self, script: dict[str, Any], query: str = "amount=50000&order_id=A-1", **options: Any
+    ) -> Channel:
+        """Begin a call; run it with `channel.run()`."""
+        url = f"agi://127.0.0.1:{self.port}/pay" + (f"?{query}" if query else "")
+        channel = await dial(url, ScriptedHandset(script), **options)
+        self.channels.append(channel)
+        return channel
+
+    async def call(
+        self, script: dict[str, Any], query: str = "amount=50000&order_id=A-1", **options: Any
+    ) -> Ended:
+        """One whole call."""
+        channel = await self.dial(script, query, **options)
+        variables = await channel.run()
+        heard = [sound.removeprefix("ivr-agi/") for sound in channel.heard]
+        return Ended(variables, heard, channel, channel._handset)
+
+    def services(self) -> list[str]:
+        """Which services of the gateway were called, in order."""
+        return [request.service for request in self.gateway.requests]
+
+    def attempts(self) -> list[dict[str, Any]]:
+        """The journal's attempts, oldest first."""
+        return self.journal.attempts()[::-1]
+
+
+@asynccontextmanager
+async def open_line(folder: Path, *, gateway_url: str = "", **given: Any) -> AsyncIterator[Line]:
+    """Open a line whose journal is in `folder`; settings by name."""
+    given = {"otp_cooldown": 0.0, "port": 0, "drain_limit": 0, **given}
+    async with GatewaySimulator(SEQUENCE) as gateway:
+        found = settings.load(
+            _env_file=None, gateway_url=gateway_url or gateway.url, sequence=SEQUENCE, **given
+        )
+        journal = Journal(f"sqlite:///{folder / 'journal.db'}")
+        client = Gateway(
+            found.gateway_url, Secret(SEQUENCE), otp_timeout=found.otp_timeout, pay_timeout=found.pay_timeout
+        )
+        payments = Payments(journal, client)
+        server = Server(found, payments)
+        port = await server.start()
+        try:
+            yield Line(server, port, gateway, journal, payments)
+        finally:
+            await server.drain()
+            journal.close()
+
+
+__all__ = ["CARD", "MOBILE", "SEQUENCE", "Ended", "Line", "open_line", "sample_card"]
