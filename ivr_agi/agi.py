@@ -40,7 +40,30 @@ DEAD: Final = 511  # "not permitted on a dead channel"
 
 # What Asterisk sends as `agi_…`, in its order (res_agi.c of 16 to 22); arguments follow as agi_arg_N.
 ENVIRONMENT_KEYS: Final = frozenset(
-    ["network", "network_script", "request", "channel", "language", "type", "uniqueid", "version", "callerid", "calleridname", "callingpres", "callingani2", "callington", "callingtns", "dnid", "rdnis", "context", "extension", "priority", "enhanced", "accountcode", "threadid"]
+    [
+        "network",
+        "network_script",
+        "request",
+        "channel",
+        "language",
+        "type",
+        "uniqueid",
+        "version",
+        "callerid",
+        "calleridname",
+        "callingpres",
+        "callingani2",
+        "callington",
+        "callingtns",
+        "dnid",
+        "rdnis",
+        "context",
+        "extension",
+        "priority",
+        "enhanced",
+        "accountcode",
+        "threadid",
+    ]
 )
 
 

@@ -40,7 +40,9 @@ def configure(level: str, form: str) -> None:
     if form == "json":
         renderer = structlog.processors.JSONRenderer(ensure_ascii=False)
     else:
-        renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), event_key="message")
+        renderer = structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(), event_key="message", exception_formatter=structlog.dev.plain_traceback
+        )
     structlog.configure(
         processors=[*shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(level),

@@ -154,7 +154,6 @@ class Payment:
 def _decline_prompts(code: str) -> tuple[str, ...]:
     """The sentence for a code; one that the table does not have is read out."""
     prompt = outcomes.decline(code).prompt
-    spoken = prompts.digits("".join(filter(str.isdecimal, code)))
-    if code in outcomes.DECLINES or not spoken:
+    if code in outcomes.DECLINES or not code.isdecimal():
         return (prompt,)
-    return (prompt, "code-is", *spoken)
+    return (prompt, "code-is", *prompts.digits(code))

@@ -1,18 +1,26 @@
 """What all tests share."""
 
+import os
+
 import pytest
 from line import open_line
+from structlog.testing import capture_logs
 
 
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch, tmp_path):
     """No setting of the machine's, and no `.env`, reaches a test."""
-    import os
-
     for name in list(os.environ):
         if name.startswith("IVR_AGI_"):
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def logged():
+    """What is logged, as dictionaries."""
+    with capture_logs() as entries:
+        yield entries
 
 
 @pytest.fixture
