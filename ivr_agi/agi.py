@@ -16,7 +16,7 @@ import re
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import structlog
 from asterisk import agi as pyst2
@@ -117,8 +117,7 @@ class Wire(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Remember who it is and hand the call on."""
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - create_server gives no other
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by inheritance
         peername = transport.get_extra_info("peername") or ("unknown",)
         self.peer = str(peername[0])
         self._opened(self)
@@ -345,8 +344,7 @@ class Agi:
         keyed = await self._do(
             self._codec.get_data, name, timeout_ms, max_digits, seconds=seconds, sound=name
         )
-        assert isinstance(keyed, Keyed)  # noqa: S101 - for mypy: pyst2 has no types
-        return keyed
+        return cast("Keyed", keyed)
 
     async def set_variable(self, name: str, value: str) -> None:
         """Set a channel variable; also works, and is meant to, after a hang-up."""

@@ -7,20 +7,26 @@ import csv
 import json
 import signal
 import sys
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import structlog
 import typer
 import uvloop
 from rich.console import Console
+from rich.progress import Progress
 from rich.table import Table
 
-from ivr_agi import __version__, flow, logs, settings
+from ivr_agi import __version__, charge, demo, flow, logs, settings
 from ivr_agi.gateway import Gateway
 from ivr_agi.journal import AttemptState, Journal, JournalError
 from ivr_agi.model import Secret
 from ivr_agi.payments import Payments
+from ivr_agi.prompts import sounds
 from ivr_agi.server import Server
+from ivr_agi.simulator.gateway import run_gateway
+from ivr_agi.simulator.phone import PhoneError, run_phone
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -37,6 +43,8 @@ app = typer.Typer(
 )
 journal_app = typer.Typer(help="Look into the journal of payments.", no_args_is_help=True)
 app.add_typer(journal_app, name="journal")
+sounds_app = typer.Typer(help="Build, check and install the sound files.", no_args_is_help=True)
+app.add_typer(sounds_app, name="sounds")
 
 # What a merchant or a spreadsheet gets of an attempt, in this order.
 EXPORTED = (
@@ -121,9 +129,8 @@ async def _serve(found: Settings, journal: Journal) -> int:
         try:
             await server.start()
         except OSError as error:
-            fail(
-                f"IVR_AGI_HOST, IVR_AGI_PORT: cannot listen on {found.host}:{found.port}: {error.strerror or error}"
-            )
+            why = error.strerror or error
+            fail(f"IVR_AGI_HOST, IVR_AGI_PORT: cannot listen on {found.host}:{found.port}: {why}")
         await stop.wait()
         await server.drain()
     finally:
@@ -135,6 +142,163 @@ async def _serve(found: Settings, journal: Journal) -> int:
 def print_flow() -> None:
     """Print the call's states as a Mermaid diagram, from the table that runs the calls."""
     typer.echo(flow.diagram())
+
+
+@app.command(name="charge")
+def take_charge(
+    order: Annotated[str | None, typer.Option(help="The merchant's order; made if absent.")] = None,
+    amount: Annotated[str | None, typer.Option(help="Whole rials; asked if absent.")] = None,
+    mobile: Annotated[str | None, typer.Option(help="The payer's mobile; asked if absent.")] = None,
+) -> None:
+    """Take a payment in the terminal (method 2.2); card and PIN are typed unseen."""
+    found = _settings(secret=True)
+    journal = _journal(found)
+    payments = Payments(journal, _gateway(found))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        try:
+            status = charge.charge(
+                runner, payments, found, Console(), order_id=order, amount=amount, mobile=mobile
+            )
+        finally:
+            journal.close()
+    raise SystemExit(status)
+
+
+# -- without Asterisk, without credentials ---------------------------------------------------------------
+
+Digits = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="DIGITS…", help="With --script: what is keyed, an answer each; `pin` is the SMS's PIN."
+    ),
+]
+Scripted = Annotated[
+    bool, typer.Option("--script", help="Key DIGITS… unattended instead of the keyboard's keys.")
+]
+
+
+@app.command(name="demo")
+def run_demo(
+    digits: Digits = None,
+    script: Scripted = False,
+    amount: Annotated[str, typer.Option(help="Rials, or `ask`.")] = "50000",
+    language: Annotated[str, typer.Option(help="fa, en or ask.")] = "fa",
+    verbose: Annotated[bool, typer.Option(help="Show the server's log, too.")] = False,
+) -> None:
+    """Pay by the keyboard: gateway simulator, server and phone in one; exits 0 if the payment succeeded."""
+    if digits and not script:
+        fail("DIGITS… go with --script")
+    keyed = (digits or demo.HAPPY) if script else None
+    logs.configure("INFO" if verbose else "ERROR", "console")
+    try:
+        _run(demo.run(Console(), keyed, amount=amount, language=language))
+    except (PhoneError, settings.WrongSettings, JournalError) as error:
+        fail(str(error))
+
+
+@app.command()
+def phone(
+    url: Annotated[str, typer.Argument(metavar="URL", help="agi://host:port/pay?amount=…")],
+    digits: Digits = None,
+    script: Scripted = False,
+    caller_id: Annotated[str, typer.Option(help="The caller's number; empty: withheld.")] = "09123456789",
+) -> None:
+    """Play Asterisk's side of one call against any FastAGI server, with the terminal as the phone."""
+    if digits and not script:
+        fail("DIGITS… go with --script")
+
+    async def ring() -> int:
+        variables = await run_phone(url, (digits or []) if script else None, caller_id, Console())
+        return 0 if variables.get("PAYSTATUS") == "PAID" else 1
+
+    try:
+        _run(ring())
+    except PhoneError as error:
+        fail(str(error))
+
+
+@app.command()
+def simulator(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8088,
+    sequence: Annotated[str | None, typer.Option(help="The only `sequence` accepted; any if absent.")] = None,
+) -> None:
+    """Run the gateway's stand-in; it prints the one-time PINs that it sends."""
+
+    async def stand_in() -> int:
+        with suppress(asyncio.CancelledError):
+            await run_gateway(host, port, sequence, lambda line: print(line, flush=True))  # noqa: T201 - its output
+        return 0
+
+    try:
+        _run(stand_in())
+    except OSError as error:
+        fail(f"--host, --port: cannot listen on {host}:{port}: {error.strerror or error}")
+    except KeyboardInterrupt:
+        raise SystemExit(0) from None
+
+
+# -- the sounds -----------------------------------------------------------------------------------------
+
+
+@sounds_app.command("build")
+def sounds_build(
+    only: Annotated[
+        list[str] | None, typer.Argument(metavar="NAME…", help="Prompts or clips; all if absent.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder to build in.")] = None,
+    force: Annotated[bool, typer.Option(help="Also what has not changed.")] = False,
+) -> None:
+    """Make the sound files of prompts whose words have changed, with espeak-ng."""
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("sounds")
+        try:
+            written = sounds.build(
+                out or sounds.shipped(),
+                only=only or None,
+                force=force,
+                progress=lambda done, total, name: bar.update(
+                    task, completed=done, total=total, description=name
+                ),
+            )
+        except (sounds.SpeechError, KeyError, OSError) as error:
+            fail(str(error))
+    typer.echo(f"{len(written)} files written")
+
+
+@sounds_app.command("check")
+def sounds_check(
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="DIR", help="The shipped sounds if absent.")
+    ] = None,
+    installed: Annotated[bool, typer.Option(help="DIR is Asterisk's own sounds folder.")] = False,
+) -> None:
+    """Say what is missing, out of date or not playable; exits 1 if anything is."""
+    problems = sounds.check(folder or sounds.shipped(), installed=installed)
+    for problem in problems:
+        typer.echo(problem)
+    if problems:
+        raise SystemExit(1)
+    typer.echo("all sounds are there and in order")
+
+
+@sounds_app.command("install")
+def sounds_install(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Asterisk's sounds folder.")],
+    persian: Annotated[
+        str, typer.Option(help="Name of the Persian folder there (`pr` with some sound sets).")
+    ] = "fa",
+    force: Annotated[bool, typer.Option(help="Replace recordings that are not ours, too.")] = False,
+    dry_run: Annotated[bool, typer.Option(help="Only say what would be done.")] = False,
+) -> None:
+    """Copy the sounds into Asterisk's sounds folder; nothing is ever deleted."""
+    try:
+        actions = sounds.install(folder, codes={"fa": persian}, force=force, dry_run=dry_run)
+    except OSError as error:
+        fail(f"{error.filename or folder}: {error.strerror or error}")
+    for action in actions:
+        if action.verb != "same":
+            typer.echo(str(action))
 
 
 # -- the journal ----------------------------------------------------------------------------------------

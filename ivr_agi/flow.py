@@ -17,10 +17,9 @@ import structlog
 
 from ivr_agi import outcomes, prompts
 from ivr_agi.call import KEYS, GaveUp, Question
-from ivr_agi.journal import JournalError
 from ivr_agi.model import Hangup, Language, Method, Msisdn, OtpVerdict, Pan, PayStatus, Pin, Verdict
 from ivr_agi.outcomes import Next
-from ivr_agi.payments import Refused
+from ivr_agi.payments import JournalError, Refused
 from ivr_agi.request import BadRequest, make_order_id, read_amount
 
 if TYPE_CHECKING:
@@ -377,7 +376,7 @@ async def say_goodbye(call: Call, payment: Payment) -> None:
         again: str | None = "again"
         for _ in range(3):
             if again:
-                again = await call.offer(REPEAT_REFERENCE, "tracking-number", *prompts.digits(result.ref_id))
+                again = await call.offer(REPEAT_REFERENCE, "tracking-number", *prompts.reference(result.ref_id))
     if result.status is not PayStatus.OPERATOR:
         await call.play("goodbye")
 

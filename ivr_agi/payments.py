@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from ivr_agi.journal import Journal
     from ivr_agi.model import Method, Msisdn, Pan, Pin
 
+__all__ = ["Attempt", "JournalError", "Payments", "Refused"]
+
 log = structlog.get_logger()
 
 SETTLE_WAITS: Final = (0.1, 0.5, 1, 2, 4, 8, 16)  # seconds between tries to write an outcome down

@@ -54,7 +54,7 @@ def read_request(environment: Mapping[str, str], amount_min: int, amount_max: in
         amount=None
         if given.get("amount", "ask") == "ask"
         else read_amount(given["amount"], amount_min, amount_max),
-        order_id=_order_id(given["order_id"]) if "order_id" in given else None,
+        order_id=read_order_id(given["order_id"]) if "order_id" in given else None,
         language=_language(given["language"]) if "language" in given else None,
         mobile=_mobile(given["mobile"]) if "mobile" in given else None,
     )
@@ -95,7 +95,8 @@ def read_amount(text: str, amount_min: int, amount_max: int) -> int:
     return amount
 
 
-def _order_id(text: str) -> str:
+def read_order_id(text: str) -> str:
+    """The merchant's order: 1 to 50 printable characters. Raises BadRequest."""
     if not 1 <= len(text) <= ORDER_ID_LENGTH or not text.isprintable() or text != text.strip():
         raise BadRequest("bad-order-id", f"1 to {ORDER_ID_LENGTH} printable characters, not {len(text)}")
     return text

@@ -119,7 +119,7 @@ class Payment:
                     outcomes.PAY_FAILED.status, answer.detail, prompts=outcomes.PAY_FAILED.prompts
                 )
             case Verdict.UNKNOWN:
-                reference = prompts.digits(str(self.attempt_id)) if self.attempt_id else ()
+                reference = prompts.reference(str(self.attempt_id)) if self.attempt_id else ()
                 self.result = Result(
                     PayStatus.UNKNOWN, answer.detail, prompts=("unknown", "reference-is", *reference)
                 )

@@ -3,8 +3,15 @@
 import os
 
 import pytest
+import uvloop
 from line import open_line
 from structlog.testing import capture_logs
+
+
+def pytest_asyncio_loop_factories(config, item):
+    """Async tests run on the loop that the server runs on."""
+    del config, item
+    return {"uvloop": uvloop.new_event_loop}
 
 
 @pytest.fixture(autouse=True)

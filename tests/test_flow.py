@@ -54,7 +54,7 @@ async def test_paid(line):
         "please-wait",
         "paid",
         "tracking-number",
-        *prompts.digits(charge.ref_id),
+        *prompts.reference(charge.ref_id),
         "repeat-reference",
         "goodbye",
     ]

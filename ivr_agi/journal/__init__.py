@@ -85,7 +85,10 @@ class Journal:
         holds_order: bool | None = None,
         **fields: str,
     ) -> None:
-        """Take one step of FOLLOWS. fields: code, ref_id, review, reason. Raises IllegalStep, JournalError."""
+        """Take one step of FOLLOWS; fields: code, ref_id, review, reason.
+
+        Raises IllegalStep, JournalError.
+        """
         await self._write(
             lambda connection: self._step(connection, attempt_id, state, note, holds_order, fields)
         )

@@ -1,0 +1,163 @@
+"""A payment by an operator in the terminal: method 2.2 of the gateway (`ivr=0`, `invoice_id`).
+
+The same payments, journal and verdicts as by phone. Card and PIN are typed unseen and are in
+nobody's shell history: they are never options. Exit status: 0 paid, 1 not paid, 3 unknown.
+"""
+
+from __future__ import annotations
+
+import getpass
+import sys
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from ivr_agi import outcomes, prompts
+from ivr_agi.model import Method, Msisdn, OtpVerdict, Pan, Pin, Verdict
+from ivr_agi.payments import JournalError, Refused
+from ivr_agi.request import BadRequest, make_order_id, read_amount, read_order_id
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    from rich.console import Console
+
+    from ivr_agi.model import PayAnswer
+    from ivr_agi.payments import Attempt, Payments
+    from ivr_agi.settings import Settings
+
+PAID: Final = 0
+NOT_PAID: Final = 1
+UNKNOWN: Final = 3
+
+
+T = TypeVar("T")
+
+
+class Stopped(Exception):  # noqa: N818 - an end, not an error
+    """The charge ends before `pay`; the message says why."""
+
+
+def charge(  # noqa: PLR0913 - what may be given on the command line
+    runner: asyncio.Runner,
+    payments: Payments,
+    settings: Settings,
+    console: Console,
+    *,
+    order_id: str | None,
+    amount: str | None,
+    mobile: str | None,
+) -> int:
+    """Take one payment; returns the exit status."""
+    attempt: Attempt | None = None
+    try:
+        order_id = read_order_id(order_id) if order_id else make_order_id(datetime.now(UTC))
+        rials = read_amount(amount or _ask("Amount in rials"), settings.amount_min, settings.amount_max)
+        payer = _read_mobile(mobile or _ask("Payer's mobile number"))
+        runner.run(payments.check_order(order_id))
+        pan = _ask_secret("Card number (unseen)", Pan)
+        attempt = runner.run(payments.reserve(Method.WEB, order_id, rials, pan, payer))
+        console.print(f"Attempt {attempt.id}: order {order_id}, {rials:,} rials, card {pan.masked}")
+        pin = _have_pin(runner, payments, settings, console, attempt, pan)
+        paying, attempt = attempt, None  # from here on nothing is let go
+        return _report(console, paying, _submit(runner, payments, console, paying, pan, pin))
+    except Refused as refused:
+        said = _say(*outcomes.ENDINGS[refused.reason].prompts)
+        console.print(f"Refused: {refused.reason}. {said}")
+    except (Stopped, BadRequest, JournalError) as stopped:
+        console.print(f"Not paid: {stopped}. Nothing was charged.")
+    except (KeyboardInterrupt, EOFError):
+        console.print("Stopped. Nothing was charged.")
+    finally:
+        if attempt is not None:
+            runner.run(payments.abandon(attempt, "cancelled"))
+    return NOT_PAID
+
+
+def _have_pin(  # noqa: PLR0913 - one step of charge()
+    runner: asyncio.Runner,
+    payments: Payments,
+    settings: Settings,
+    console: Console,
+    attempt: Attempt,
+    pan: Pan,
+) -> Pin:
+    """Have the PIN sent, and typed; an empty line has a new one sent, up to the cap."""
+    for _ in range(settings.max_pins):
+        answer = runner.run(payments.request_pin(attempt, pan))
+        if answer.verdict is not OtpVerdict.SENT:
+            raise Stopped(f"the one-time PIN could not be sent ({answer.verdict}: {answer.detail})")
+        console.print("The payer has been sent a one-time PIN.")
+        pin = _ask_secret("PIN (unseen; empty for a new one)", lambda text: Pin(text) if text else None)
+        if pin is not None:
+            return pin
+    raise Stopped("no more PINs are sent for one attempt")
+
+
+def _submit(  # noqa: PLR0913 - one step of charge()
+    runner: asyncio.Runner, payments: Payments, console: Console, attempt: Attempt, pan: Pan, pin: Pin
+) -> PayAnswer | None:
+    """Pay; an interrupt does not stop what has been sent. None: the journal has the outcome, not we."""
+    try:
+        return runner.run(payments.pay(attempt, pan, pin))
+    except KeyboardInterrupt:
+        console.print("The payment has been sent and is carried through; please wait.")
+        runner.run(payments.finish())
+        return None
+
+
+def _report(console: Console, attempt: Attempt, answer: PayAnswer | None) -> int:
+    if answer is None:
+        console.print(
+            f"See `ivr-agi journal show {attempt.id}` for the outcome before anything is paid again."
+        )
+        return UNKNOWN
+    match answer.verdict:
+        case Verdict.PAID:
+            console.print(f"Paid. Tracking number: {answer.ref_id}")
+            return PAID
+        case Verdict.DECLINED:
+            said = _say(outcomes.decline(answer.code).prompt)
+            console.print(f"Declined, code {answer.code or 'none'}. {said}")
+        case Verdict.FAILED:
+            console.print(f"Failed ({answer.detail}): certainly not charged.")
+        case Verdict.UNKNOWN:
+            console.print(
+                f"Unknown ({answer.detail}): it may have been charged."
+                f" Do not pay order {attempt.order_id} again; attempt {attempt.id} is kept for review."
+            )
+            return UNKNOWN
+    return NOT_PAID
+
+
+def _say(*names: str) -> str:
+    """What a caller would hear, for the operator to read."""
+    return " ".join(prompts.text(name, "en") for name in names)
+
+
+def _read_mobile(text: str) -> Msisdn:
+    mobile = Msisdn.parse(text)
+    if mobile is None:
+        raise Stopped("no Iranian mobile number")
+    return mobile
+
+
+def _ask(question: str) -> str:
+    if sys.stdin.isatty():
+        return input(f"{question}: ").strip()
+    return _line(question)
+
+
+def _ask_secret(question: str, read: Callable[[str], T]) -> T:
+    typed = getpass.getpass(f"{question}: ") if sys.stdin.isatty() else _line(question)
+    try:
+        return read("".join(typed.split()))
+    except ValueError as error:
+        raise Stopped(str(error)) from None
+
+
+def _line(question: str) -> str:
+    line = sys.stdin.readline()
+    if not line:
+        raise Stopped(f"{question}: nothing on standard input")
+    return line.strip()

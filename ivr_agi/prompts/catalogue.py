@@ -1,0 +1,109 @@
+"""The catalogue of prompts, read from `catalogue.toml` once and checked.
+
+A prompt has words in every language, a number clip in those that use it. Whatever the file gets
+wrong is told by name when it is first read; a caller must never be the one to find an empty prompt.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Final
+
+LANGUAGES: Final = ("fa", "en")
+SILENCE: Final = "silence"
+BILINGUAL: Final = "choose-language"
+
+_PROMPT_NAME: Final = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """What one clip says in one language.
+
+    shown: as written. spoken: what the speech engine gets; the same, unless it would be misread.
+    """
+
+    shown: str
+    spoken: str
+
+
+class CatalogueError(ValueError):
+    """The catalogue file is wrong; the message names the entry."""
+
+
+class Catalogue:
+    """All prompts and number clips, by name and language."""
+
+    def __init__(self, entries: dict[str, dict[str, Words]]) -> None:
+        self._entries = entries
+        self._names = {
+            language: tuple(name for name, said in entries.items() if language in said)
+            for language in LANGUAGES
+        }
+
+    def words(self, name: str, language: str) -> Words:
+        """Return the words of a clip; KeyError, naming it, if there is none."""
+        words = self._entries.get(name, {}).get(language)
+        if words is None:
+            raise KeyError(f"no prompt {name!r} in language {str(language)!r}")
+        return words
+
+    def text(self, name: str, language: str) -> str:
+        """Return the words of a clip as written."""
+        return self.words(name, language).shown
+
+    def names(self, language: str | None = None) -> tuple[str, ...]:
+        """Return the names in the file's order: all, or those that a language has."""
+        return tuple(self._entries) if language is None else self._names.get(language, ())
+
+
+@cache
+def catalogue() -> Catalogue:
+    """Return the catalogue that comes with the package."""
+    return parse(resources.files(__package__).joinpath("catalogue.toml").read_text(encoding="utf-8"))
+
+
+def parse(toml: str) -> Catalogue:
+    """Read and check a catalogue; CatalogueError if anything is missing, empty or unknown."""
+    tables = tomllib.loads(toml)
+    if unknown := set(tables) - {"prompts", "numbers"}:
+        raise CatalogueError(f"unknown tables: {', '.join(sorted(unknown))}")
+    entries: dict[str, dict[str, Words]] = {}
+    for key, fields in tables.get("prompts", {}).items():
+        entries[key] = _entry(key, fields)
+        if missing := set(LANGUAGES) - set(entries[key]):
+            raise CatalogueError(f"{key}: no text in {', '.join(sorted(missing))}")
+    for key, fields in tables.get("numbers", {}).items():
+        entries[f"numbers/{key}"] = _entry(f"numbers/{key}", fields)
+    if SILENCE in entries:
+        raise CatalogueError(f"{SILENCE}: this name is kept for the clip that says nothing")
+    entries[SILENCE] = dict.fromkeys(LANGUAGES, Words("", ""))
+    return Catalogue(entries)
+
+
+def _entry(name: str, fields: object) -> dict[str, Words]:
+    if not _PROMPT_NAME.fullmatch(name.removeprefix("numbers/")):
+        raise CatalogueError(f"{name!r}: a name has small letters, digits and single hyphens")
+    if not isinstance(fields, dict):
+        raise CatalogueError(f"{name}: not a table")
+    allowed = {f"{language}{suffix}" for language in LANGUAGES for suffix in ("", "_spoken")}
+    for field, value in fields.items():
+        if field not in allowed:
+            raise CatalogueError(f"{name}: unknown field {field!r}")
+        if not isinstance(value, str) or not value.strip() or value != value.strip():
+            raise CatalogueError(f"{name}: {field} is empty, padded with blanks, or no text")
+    for language in LANGUAGES:
+        if f"{language}_spoken" in fields and language not in fields:
+            raise CatalogueError(f"{name}: {language}_spoken without {language}")
+    found = {
+        language: Words(fields[language], fields.get(f"{language}_spoken") or fields[language])
+        for language in LANGUAGES
+        if language in fields
+    }
+    if not found:
+        raise CatalogueError(f"{name}: no text at all")
+    return found

@@ -1,0 +1,79 @@
+"""Who may import whom. A part that grows a forbidden import is a part that has grown a second job."""
+
+import ast
+from pathlib import Path
+
+import ivr_agi
+import pytest
+
+ROOT = Path(ivr_agi.__file__).parent
+
+# part -> the parts of this package that it may import. `cli` wires all; nothing imports `cli`.
+MAY_IMPORT = {
+    "model": set(),
+    "settings": set(),
+    "logs": {"model"},
+    "agi": {"model"},
+    "gateway": {"model"},
+    "journal": {"model"},
+    "prompts": set(),
+    "simulator": {"prompts"},  # and nothing of the client's: it would share its mistakes
+    "outcomes": {"model"},
+    "request": {"model"},
+    "call": {"agi", "model"},
+    "payments": {"gateway", "journal", "model", "outcomes"},
+    "session": {"model", "outcomes", "payments", "prompts", "request"},
+    "charge": {"model", "outcomes", "payments", "prompts", "request", "settings"},
+    "demo": {"gateway", "journal", "model", "payments", "server", "settings", "simulator"},
+    "flow": {"call", "model", "outcomes", "payments", "prompts", "request", "session"},
+    "server": {"agi", "call", "flow", "model", "payments", "request", "session", "settings"},
+}
+
+
+def parts():
+    """Every module of the package, with the part that it belongs to."""
+    for path in sorted(ROOT.rglob("*.py")):
+        place = path.relative_to(ROOT)
+        part = place.parts[0].removesuffix(".py")
+        if part not in ("__init__", "__main__", "cli", "_shipped"):
+            yield part, path
+
+
+def imported(path):
+    """The parts of this package that a module imports, wherever in it."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path}: relative import"
+            names = [node.module or ""]
+            if node.module == "ivr_agi":
+                names = [f"ivr_agi.{alias.name}" for alias in node.names]
+        for name in names:
+            if name.startswith("ivr_agi."):
+                yield name.split(".")[1]
+
+
+@pytest.mark.parametrize(
+    ("part", "path"), [pytest.param(*found, id=str(found[1].relative_to(ROOT))) for found in parts()]
+)
+def test_imports(part, path):
+    """Each module imports its own part and what MAY_IMPORT lists, no more."""
+    assert part in MAY_IMPORT, f"say in MAY_IMPORT what {part} may import"
+    assert set(imported(path)) - {part} <= MAY_IMPORT[part]
+
+
+def test_only_agi_imports_pyst2():
+    """pyst2 (`asterisk`) is the codec's business alone."""
+    users = {
+        path.name
+        for path in ROOT.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if (
+            isinstance(node, ast.Import)
+            and any(alias.name.split(".")[0] == "asterisk" for alias in node.names)
+        )
+        or (isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "asterisk")
+    }
+    assert users == {"agi.py"}

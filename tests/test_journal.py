@@ -1,0 +1,254 @@
+"""The journal: what may follow what, what holds an order, what a restart makes of what was left."""
+
+import asyncio
+import sqlite3
+import subprocess
+import sys
+
+import pytest
+import sqlalchemy as sa
+from ivr_agi.journal import AttemptState, IllegalStep, Journal, JournalError, NewAttempt, OrderHeld, owner
+from ivr_agi.journal.engine import open_engine
+from ivr_agi.journal.tables import FOLLOWS, HOLDING, metadata
+
+S = AttemptState
+# The way to each state from an attempt just made.
+WAYS = {
+    S.CREATED: [],
+    S.OTP_SENT: [S.OTP_SENT],
+    S.SENT: [S.OTP_SENT, S.SENT],
+    S.PAID: [S.OTP_SENT, S.SENT, S.PAID],
+    S.DECLINED: [S.OTP_SENT, S.SENT, S.DECLINED],
+    S.FAILED: [S.FAILED],
+    S.UNKNOWN: [S.OTP_SENT, S.SENT, S.UNKNOWN],
+}
+
+
+def new(order="A-1"):
+    return NewAttempt(order, "ivr", 50000, "603799******7893", "+989123456789", "1.2")
+
+
+@pytest.fixture
+def url(tmp_path):
+    return f"sqlite:///{tmp_path / 'j.db'}"
+
+
+@pytest.fixture
+def journal(url):
+    opened = Journal(url)
+    yield opened
+    opened.close()
+
+
+async def bring(journal, state, order="A-1"):
+    """An attempt in that state."""
+    attempt_id = await journal.reserve(new(order))
+    for step in WAYS[state]:
+        await journal.step(attempt_id, step, **({"ref_id": "123456"} if step is S.PAID else {}))
+    return attempt_id
+
+
+@pytest.mark.parametrize("after", S)
+@pytest.mark.parametrize("before", S)
+async def test_every_step(journal, before, after):
+    """Each pair of states: allowed by the table, or refused with nothing written."""
+    attempt_id = await bring(journal, before)
+    fields = {"ref_id": "123456"} if after is S.PAID else {}
+    if after in FOLLOWS[before]:
+        await journal.step(attempt_id, after, **fields)
+        assert journal.attempt(attempt_id)[0]["state"] == after
+    else:
+        steps = journal.attempt(attempt_id)
+        with pytest.raises(IllegalStep):
+            await journal.step(attempt_id, after, **fields)
+        assert journal.attempt(attempt_id) == steps
+
+
+def test_nothing_leads_back():
+    """After `sent`, no state of before can be reached."""
+    reachable, ahead = set(), [S.SENT]
+    while ahead:
+        for state in FOLLOWS[ahead.pop()] - reachable:
+            reachable.add(state)
+            ahead.append(state)
+    assert not reachable & {S.CREATED, S.OTP_SENT, S.SENT}
+
+
+@pytest.mark.parametrize("state", S)
+async def test_what_holds_an_order(journal, state):
+    """An open, unknown or paid attempt holds its order; a declined or failed one does not."""
+    await bring(journal, state)
+    if state in HOLDING:
+        with pytest.raises(OrderHeld) as held:
+            await journal.reserve(new())
+        assert held.value.state is state
+    else:
+        assert await journal.reserve(new()) == 2
+    assert await journal.reserve(new("other"))
+
+
+async def test_index_forbids_a_second_attempt(journal, url):
+    """Not the code alone: the database itself refuses a second attempt that holds the order."""
+    await bring(journal, S.UNKNOWN)
+    with sqlite3.connect(url.removeprefix("sqlite:///")) as raw, pytest.raises(sqlite3.IntegrityError):
+        raw.execute(
+            "INSERT INTO attempt (order_id, method, amount, card, mobile, state, holds_order, owner, created_at, updated_at)"
+            " SELECT order_id, method, amount, card, mobile, 'created', 1, owner, created_at, updated_at FROM attempt"
+        )
+    raw.close()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "state = 'maybe'",
+        "holds_order = 0",  # of an unknown one
+        "amount = 0",
+        "state = 'paid', ref_id = ''",
+    ],
+)
+async def test_checks_of_the_database(journal, url, change):
+    """States that do not exist, and paid without a tracking number, cannot be stored."""
+    await bring(journal, S.UNKNOWN)
+    with sqlite3.connect(url.removeprefix("sqlite:///")) as raw, pytest.raises(sqlite3.IntegrityError):
+        raw.execute(f"UPDATE attempt SET {change}")  # noqa: S608 - the cases above
+    raw.close()
+
+
+async def test_two_journals_one_order(url):
+    """Two processes' journals on one file: one reservation, the other is told."""
+    first, second = Journal(url), Journal(url)
+    results = await asyncio.gather(
+        *(journal.reserve(new()) for journal in (first, second) * 10), return_exceptions=True
+    )
+    assert sum(isinstance(result, int) for result in results) == 1
+    assert sum(isinstance(result, OrderHeld) for result in results) == 19
+    first.close()
+    second.close()
+
+
+async def test_history(journal):
+    """Every step is kept, with its time, its note and the process that took it."""
+    attempt_id = await journal.reserve(new())
+    await journal.step(attempt_id, S.OTP_SENT)
+    await journal.step(attempt_id, S.SENT)
+    await journal.step(attempt_id, S.DECLINED, "no money", code="51")
+    row, steps = journal.attempt(attempt_id)
+    assert [(step["state"], step["note"]) for step in steps] == [
+        ("created", ""),
+        ("otp_sent", ""),
+        ("sent", ""),
+        ("declined", "no money"),
+    ]
+    assert {step["owner"] for step in steps} == {owner.this_process()}
+    assert row["code"] == "51"
+    assert row["pins_sent"] == 1
+
+
+async def test_recovery(url):
+    """What a dead process left: `sent` becomes unknown, what came before it failed, the rest stays."""
+    journal = Journal(url)
+    for state in S:
+        await bring(journal, state, f"order-{state}")
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    with journal._engine.begin() as connection:
+        dead = owner.this_process().rsplit("/", 2)[0] + f"/{gone.pid}/12345"
+        connection.execute(sa.text("UPDATE attempt SET owner = :dead"), {"dead": dead})
+    assert journal.recover() == {S.FAILED: 2, S.UNKNOWN: 1}
+    states = {row["order_id"].removeprefix("order-"): row["state"] for row in journal.attempts()}
+    assert states == {
+        "created": "failed",
+        "otp_sent": "failed",
+        "sent": "unknown",
+        "paid": "paid",
+        "declined": "declined",
+        "failed": "failed",
+        "unknown": "unknown",
+    }
+    assert next(row for row in journal.attempts() if row["order_id"] == "order-sent")["review"] == "charged"
+    assert journal.recover() == {}
+    journal.close()
+
+
+async def test_recovery_leaves_the_living_alone(url):
+    """Attempts of a process that lives, and of another host, are not this start's business."""
+    journal = Journal(url)
+    await bring(journal, S.SENT)
+    assert Journal(url).recover() == {}
+    with journal._engine.begin() as connection:
+        connection.execute(sa.text("UPDATE attempt SET owner = 'elsewhere/boot/1/2'"))
+    assert journal.recover() == {}
+    journal.close()
+
+
+def test_owner():
+    """This process lives; a pid used again by a later process, and another boot, do not count as it."""
+    mine = owner.this_process()
+    host, boot, pid, started = mine.split("/")
+    assert not owner.is_gone(mine)
+    assert owner.is_gone(f"{host}/{boot}/{pid}/{int(started) + 1}")
+    assert owner.is_gone(f"{host}/another-boot/{pid}/{started}")
+    assert owner.is_gone(f"{host}/{boot}/999999999/{started}")
+    assert not owner.is_gone(f"another-host/{boot}/{pid}/{started}")
+
+
+def test_pragmas(journal):
+    """SQLite's own word on what makes a commit last."""
+    with journal._engine.begin() as connection:
+        found = [
+            connection.exec_driver_sql(f"PRAGMA {name}").scalar()
+            for name in ("journal_mode", "synchronous", "foreign_keys")
+        ]
+    assert found == ["delete", 3, 1]
+
+
+def test_pragma_that_does_not_hold(monkeypatch, url):
+    """A database that does not do as it is told is refused."""
+    monkeypatch.setattr("ivr_agi.journal.engine.PRAGMAS", {"journal_mode": "nonsense"})
+    with pytest.raises(JournalError, match="journal_mode"):
+        Journal(url)
+
+
+@pytest.mark.parametrize(
+    "bad", ["sqlite://", "sqlite:///:memory:", "mysql://x/y", "nonsense", "sqlite:////nowhere/at/all.db"]
+)
+def test_journals_that_forget(bad):
+    """Memory, unknown databases and folders that are not there are refused with the setting's name."""
+    with pytest.raises(JournalError, match="IVR_AGI_JOURNAL_URL"):
+        Journal(bad)
+
+
+def test_file_that_is_no_database(tmp_path):
+    """A file of another kind is not overwritten; the message names the cause."""
+    (tmp_path / "x.db").write_text("This is not a database, but it is long enough to be read as one." * 20)
+    with pytest.raises(JournalError, match="not a database"):
+        Journal(f"sqlite:///{tmp_path / 'x.db'}")
+
+
+async def test_failed_write_says_so(journal, tmp_path):
+    """A commit that fails raises; no value of the statement is in the message."""
+    attempt_id = await bring(journal, S.OTP_SENT)
+    with journal._engine.begin() as connection:
+        connection.exec_driver_sql("DROP TABLE history")
+    with pytest.raises(JournalError, match="history") as failure:
+        await journal.step(attempt_id, S.SENT, "a note")
+    assert "a note" not in str(failure.value)
+    assert journal.attempts()[0]["state"] == "otp_sent"
+
+
+def test_migrations_make_what_tables_say(journal):
+    """The schema that alembic builds is the one that the code uses."""
+    from alembic.autogenerate import compare_metadata
+    from alembic.migration import MigrationContext
+
+    with journal._engine.connect() as connection:
+        context = MigrationContext.configure(
+            connection, opts={"compare_type": True, "compare_server_default": False}
+        )
+        assert compare_metadata(context, metadata) == []
+
+
+def test_engine_hides_values(url):
+    """SQLAlchemy's errors and logs never show a statement's values."""
+    assert open_engine(url).hide_parameters

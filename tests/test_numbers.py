@@ -1,0 +1,107 @@
+"""Numbers from clips, held against num2words, which says them by a program of its own."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from num2words import num2words
+
+from ivr_agi import prompts
+from ivr_agi.model import Language
+
+ROUND = [
+    10**power + rest for power in range(3, 13) for rest in (-1, 0, 1, 1000) if 10**power + rest <= 10**12
+]
+
+
+def said(n, language):
+    return " ".join(prompts.text(clip, language) for clip in prompts.number(n, language))
+
+
+def expected(n, language):
+    """The oracle's words; its commas and hyphens make no sound."""
+    return num2words(n, lang=language).replace(",", "").replace("-", " ").replace("\u200c", " ")
+
+
+@pytest.mark.parametrize("language", prompts.LANGUAGES)
+def test_every_number_to_twenty_thousand(language):
+    for n in range(20_001):
+        assert said(n, language) == expected(n, language)
+
+
+@pytest.mark.parametrize("language", prompts.LANGUAGES)
+@pytest.mark.parametrize("n", ROUND)
+def test_round_numbers_and_their_neighbours(n, language):
+    assert said(n, language) == expected(n, language)
+
+
+@given(n=st.integers(0, 10**12), language=st.sampled_from(prompts.LANGUAGES))
+def test_any_number_to_a_trillion(n, language):
+    assert said(n, language) == expected(n, language)
+
+
+@pytest.mark.parametrize(
+    ("n", "clips"),
+    [
+        (0, "0"),
+        (21, "20-o 1"),
+        (1_000, "thousand"),
+        (1_001, "thousand-o 1"),
+        (100_000, "100 thousand"),
+        (1_000_000, "1 million"),
+        (1_250_500, "1 million-o 200-o 50 thousand-o 500"),
+        (10**12, "1 trillion"),
+    ],
+)
+def test_persian_joins_its_parts(n, clips):
+    assert prompts.number(n, "fa") == tuple(f"numbers/{clip}" for clip in clips.split())
+
+
+@pytest.mark.parametrize(
+    ("n", "clips"),
+    [
+        (0, "0"),
+        (100, "1 hundred"),
+        (1_001, "1 thousand and 1"),
+        (1_250_500, "1 million 2 hundred and 50 thousand 5 hundred"),
+    ],
+)
+def test_english_says_and_before_the_last_tens(n, clips):
+    assert prompts.number(n, "en") == tuple(f"numbers/{clip}" for clip in clips.split())
+
+
+def test_an_amount_is_a_number_of_rials():
+    assert prompts.amount(50_000, Language.FA) == ("numbers/50", "numbers/thousand", "rial")
+    assert prompts.amount(1, "en") == ("numbers/1", "rial")
+
+
+def test_digits_keep_their_leading_zeros():
+    assert prompts.digits("0070") == ("numbers/0", "numbers/0", "numbers/7", "numbers/0")
+
+
+@pytest.mark.parametrize("text", ["", " ", "12a", "-1", "1.5", "۱۲", "²", "12\n"])
+def test_digits_are_ascii_digits_only(text):
+    with pytest.raises(ValueError, match="digits"):
+        prompts.digits(text)
+
+
+@pytest.mark.parametrize("n", [-1, 10**12 + 1])
+def test_numbers_without_clips_are_refused(n):
+    with pytest.raises(ValueError, match="clips"):
+        prompts.number(n, "fa")
+
+
+def test_a_language_without_clips_is_refused():
+    with pytest.raises(ValueError, match="'de'"):
+        prompts.number(1, "de")
+
+
+@pytest.mark.parametrize("language", prompts.LANGUAGES)
+def test_every_clip_that_can_be_said_exists_and_no_other(language):
+    """All there is: a group of each kind in every place."""
+    used = {"rial", *prompts.digits("0123456789"), *prompts.number(10**12, language)}
+    for group in range(1000):
+        for scale in (1, 10**3, 10**6, 10**9):
+            used.update(prompts.number(group * scale, language))
+            used.update(prompts.number(min(group * scale + 1, 10**12), language))
+    clips = {name for name in prompts.names(language) if name.startswith("numbers/")}
+    assert used - {"rial"} == clips

@@ -1,0 +1,133 @@
+"""The catalogue: what a caller may hear, in both languages, and what he must never be told."""
+
+import re
+
+import pytest
+
+from ivr_agi import prompts
+from ivr_agi.model import Language
+from ivr_agi.prompts.catalogue import CatalogueError, catalogue, parse
+
+CODES = (3, 5, 13, 14, 20, 21, 42, 51, 54, 55, 57, 61, 62, 63, 75, 78, 80, 90, 91, 94)  # gateway-api.md §3
+IDS = set(
+    """
+    welcome choose-language amount-is rial confirm-amount no-choice invalid-choice help-choice
+    enter-amount no-amount invalid-amount help-amount
+    enter-mobile no-mobile invalid-mobile help-mobile
+    enter-card no-card invalid-card help-card please-wait
+    enter-pin no-pin invalid-pin help-pin new-pin no-more-pins otp-failed
+    paid tracking-number repeat-reference unknown reference-is failed
+    error-other code-is another-card too-many-cards gave-up cancelled operator out-of-order
+    already-paid order-busy under-review busy goodbye try-later over-limit silence
+    """.split()  # noqa: SIM905 - a list of words reads better without quotes
+) | {f"error-{code}" for code in CODES}
+SENTENCES = sorted(name for name in IDS if name != "silence")
+
+NOT_TAKEN = re.compile(
+    r"برداشت نشد|برداشت نمی|برداشته نشد|کسر نشد|کم نشد|کسر نمی"
+    r"|nothing was taken|no money|not (?:been )?(?:taken|charged|debited)|n't (?:been )?(?:taken|charged)"
+)
+DO_NOT_PAY_AGAIN = {"fa": "دوباره پرداخت نکنید", "en": "do not pay again"}
+HARAKAT = re.compile("[\u064b-\u0652]")
+
+
+def test_catalogue_has_exactly_the_known_prompts():
+    assert {name for name in prompts.names() if not name.startswith("numbers/")} == IDS
+
+
+def test_error_prompts_are_those_of_the_gateways_table():
+    found = {name.removeprefix("error-") for name in prompts.names() if name.startswith("error-")}
+    assert found == {str(code) for code in CODES} | {"other"}
+
+
+@pytest.mark.parametrize("name", SENTENCES)
+def test_each_prompt_is_written_in_its_language(name):
+    persian, english = prompts.text(name, "fa"), prompts.text(name, Language.EN)
+    assert re.search("[آ-ی]", persian)
+    assert not re.search(r"[A-Za-z]", persian)
+    assert not re.search("[يكۀة]", persian), "Arabic letters look alike and are read otherwise"
+    assert re.fullmatch(r"[A-Za-z ,.'\-]+", english)
+    assert not re.search(r"[0-9۰-۹#*\[\]]", persian + english), "numbers and keys are words here"
+
+
+@pytest.mark.parametrize("language", prompts.LANGUAGES)
+@pytest.mark.parametrize("name", SENTENCES)
+def test_only_failed_says_that_nothing_was_taken(name, language):
+    """A caller who is told that nothing was taken pays again: it is said only when that is certain."""
+    assert bool(NOT_TAKEN.search(prompts.text(name, language).lower())) == (name == "failed")
+
+
+@pytest.mark.parametrize("language", prompts.LANGUAGES)
+@pytest.mark.parametrize("name", ["unknown", "error-20", "error-94", "under-review"])
+def test_whoever_may_have_been_charged_is_told_not_to_pay_again(name, language):
+    assert DO_NOT_PAY_AGAIN[language] in prompts.text(name, language)
+
+
+@pytest.mark.parametrize(
+    ("name", "keys"), [("confirm-amount", 3), ("otp-failed", 2), ("repeat-reference", 1)]
+)
+def test_a_question_names_what_a_key_does_before_the_key(name, keys):
+    english = prompts.text(name, "en")
+    assert len(re.findall(r"To [^,.]+, press (?:zero|one|two)\.", english)) == keys
+    assert len(re.findall("برای [^،.]+، ", prompts.text(name, "fa"))) == keys
+
+
+@pytest.mark.parametrize("name", prompts.names("fa"))
+def test_what_is_spoken_is_what_is_written(name):
+    """The engine's text differs by vowel marks and phonemes, never by words: else one is out of date."""
+    words = catalogue().words(name, "fa")
+    if name.startswith("numbers/") and "[[" in words.spoken:
+        return
+    spoken = HARAKAT.sub("", words.spoken)
+    pattern = "".join(
+        ".+" if part.startswith("[[") else re.escape(part) for part in re.split(r"(\[\[.+?\]\])", spoken)
+    )
+    assert re.fullmatch(pattern, HARAKAT.sub("", words.shown))
+
+
+def test_languages_share_all_but_number_clips():
+    only_one = set(prompts.names("fa")) ^ set(prompts.names("en"))
+    assert all(name.startswith("numbers/") for name in only_one)
+    assert set(prompts.names()) == set(prompts.names("fa")) | set(prompts.names("en"))
+
+
+def test_names_are_told_apart_from_strangers():
+    assert prompts.exists("welcome")
+    assert prompts.exists("numbers/20-o")
+    assert not prompts.exists("numbers/20-o", "en")
+    assert not prompts.exists("error-03")
+    with pytest.raises(KeyError, match="error-03"):
+        prompts.text("error-03", "fa")
+    with pytest.raises(KeyError, match="de"):
+        prompts.text("welcome", "de")
+    assert prompts.text(prompts.SILENCE, "fa") == ""
+
+
+@pytest.mark.parametrize(
+    ("toml", "complaint"),
+    [
+        ('[prompts.welcome]\nfa = "سلام"', "welcome: no text in en"),
+        ('[prompts.welcome]\nfa = ""\nen = "Hello"', "welcome: fa is empty"),
+        ('[prompts.welcome]\nfa = " سلام"\nen = "Hello"', "padded"),
+        ('[prompts.welcome]\nfa = 1\nen = "Hello"', "no text"),
+        ('[prompts.welcome]\nfa = "سلام"\nen = "Hello"\nde = "Hallo"', "unknown field 'de'"),
+        ('[prompts.Welcome]\nfa = "سلام"\nen = "Hello"', "small letters"),
+        ('[prompts]\nwelcome = "Hello"', "not a table"),
+        ('[numbers.7]\nfa_spoken = "هفت"\nen = "seven"', "fa_spoken without fa"),
+        ("[numbers.7]", "no text at all"),
+        ('[prompts.silence]\nfa = "سکوت"\nen = "silence"', "kept"),
+        ('[sounds.welcome]\nfa = "سلام"', "unknown tables: sounds"),
+    ],
+)
+def test_a_faulty_catalogue_is_refused_by_name(toml, complaint):
+    with pytest.raises(CatalogueError, match=re.escape(complaint)):
+        parse(toml)
+
+
+def test_a_number_to_write_down():
+    """A tracking number is said in groups of three digits, with a pause between them."""
+    assert prompts.reference("1234567") == (
+        "numbers/1", "numbers/2", "numbers/3", "silence", "numbers/4", "numbers/5", "numbers/6", "silence",
+        "numbers/7",
+    )  # fmt: skip
+    assert prompts.reference("12") == ("numbers/1", "numbers/2")
