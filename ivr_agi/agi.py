@@ -15,7 +15,7 @@ import asyncio
 import re
 from collections import deque
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import structlog
@@ -81,17 +81,17 @@ class MissingSound(Exception):  # noqa: N818
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One answer of Asterisk: `200`, and `result=1 (something) endpos=0`."""
+    """One answer of Asterisk: `200`, and `result=1 (something) endpos=0`, which may hold a caller's keys."""
 
     code: int
-    text: str
+    text: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Keyed:
     """What GET DATA brought: the keys (`*` among them, never `#`), and whether time ran out."""
 
-    keys: str
+    keys: str = field(repr=False)
     timed_out: bool
 
 

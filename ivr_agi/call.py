@@ -33,6 +33,11 @@ KEYS: Final = "0123456789*#"
 STRAYS: Final = 6  # stray `#` and `*` at one question; then it is as if nothing was keyed
 
 
+def now() -> float:
+    """The loop's clock, in seconds."""
+    return asyncio.get_running_loop().time()
+
+
 class GaveUp(Exception):  # noqa: N818 - the caller's end, not an error
     """No valid answer within the tries, or the call has lasted too long. reason: for PAYREASON."""
 
@@ -198,5 +203,5 @@ class Call:
         )
 
     def _watch_the_clock(self) -> None:
-        if asyncio.get_running_loop().time() > self._overdue:
+        if now() > self._overdue:
             raise GaveUp("call-too-long")

@@ -22,6 +22,8 @@ import httpx
 from ivr_agi.model import Method, OtpAnswer, OtpVerdict, PayAnswer, Verdict, mask_digits
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ivr_agi.model import Pan, Pin, Secret
 
 MAX_BODY: Final = 65_536  # bytes; a real answer has a few hundred
@@ -70,7 +72,7 @@ class Gateway:
             "order_id": order_id,
             "sequence": self._sequence.reveal(),
         }
-        return read_otp(await self._post("otp-v2", body, self._otp_timeout), pan)
+        return read_otp(await self._post("otp-v2", body, self._otp_timeout), (pan, self._sequence))
 
     async def pay(  # noqa: PLR0913 - the fields of §2.1
         self, method: Method, pan: Pan, pin: Pin, amount: int, order_id: str, mobile: str
@@ -82,7 +84,7 @@ class Gateway:
         else:
             body |= {"ivr": 0, "invoice_id": order_id}
         body |= {"merchant_cid": mobile, "sequence": self._sequence.reveal()}
-        return read_pay(await self._post("pay", body, self._pay_timeout), pan)
+        return read_pay(await self._post("pay", body, self._pay_timeout), (pan, self._sequence, pin))
 
     async def _post(self, service: str, body: dict[str, Any], seconds: float) -> Exchange:
         """Post once, on a fresh connection, and say how far it came."""
@@ -131,24 +133,27 @@ def _word(error: Exception) -> str:
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "-", type(error).__name__).lower()
 
 
-def read_pay(exchange: Exchange, pan: Pan) -> PayAnswer:
-    """THE table from wire to verdict (gateway-api.md), top to bottom; the last line catches all."""
+def read_pay(exchange: Exchange, secrets: Sequence[Secret]) -> PayAnswer:
+    """THE table from wire to verdict (gateway-api.md), top to bottom; the last line catches all.
+
+    secrets: what we sent that must not be kept, should the gateway repeat it; the card first.
+    """
     trouble = exchange.trouble or f"http-{exchange.status}"
     if not exchange.written:
         return PayAnswer(Verdict.FAILED, detail=trouble)
     reply = _read_reply(exchange.body)
     match reply:
         case Reply(status=0, fields=dict() as fields) if (code := _code(fields)) is not None:
-            return PayAnswer(Verdict.DECLINED, code=code, detail=reply.note(pan))
+            return PayAnswer(Verdict.DECLINED, code=code, detail=reply.note(secrets))
         case Reply(status=1, fields={"refID": str(ref_id)}) if exchange.status in OK and _is_ref_id(ref_id):
-            return PayAnswer(Verdict.PAID, ref_id=_without(pan, ref_id.strip()))
+            return PayAnswer(Verdict.PAID, ref_id=_without(secrets[:1], ref_id.strip()))
     claims_paid = reply is not None and reply.status == 1
     if exchange.status in NOTHING_CHARGED and exchange.body is not None and not claims_paid:
         return PayAnswer(Verdict.FAILED, detail=trouble)
     return PayAnswer(Verdict.UNKNOWN, detail=exchange.trouble or f"unclear-answer-{trouble}")
 
 
-def read_otp(exchange: Exchange, pan: Pan) -> OtpAnswer:
+def read_otp(exchange: Exchange, secrets: Sequence[Secret]) -> OtpAnswer:
     """The same for `otp-v2`: status 1 is sent, another status refused, the rest by the bytes written."""
     trouble = exchange.trouble or f"http-{exchange.status}"
     if not exchange.written:
@@ -157,7 +162,7 @@ def read_otp(exchange: Exchange, pan: Pan) -> OtpAnswer:
     if reply and reply.status == 1 and exchange.status in OK:
         return OtpAnswer(OtpVerdict.SENT)
     if reply and reply.status != 1:
-        return OtpAnswer(OtpVerdict.REFUSED, reply.note(pan) or trouble)
+        return OtpAnswer(OtpVerdict.REFUSED, reply.note(secrets) or trouble)
     if reply is None and exchange.status in NOTHING_CHARGED:
         return OtpAnswer(OtpVerdict.REFUSED, trouble)
     return OtpAnswer(OtpVerdict.UNCLEAR, trouble)
@@ -171,12 +176,12 @@ class Reply:
     fields: dict[str, Any] | None
     errors: Any
 
-    def note(self, pan: Pan) -> str:
-        """The gateway's own words, cut short and free of card numbers; theirs are not to be trusted."""
+    def note(self, secrets: Sequence[Secret]) -> str:
+        """The gateway's own words, cut short and free of secrets: theirs are not to be trusted."""
         if not self.errors:
             return ""
         words = self.errors if isinstance(self.errors, str) else json.dumps(self.errors, ensure_ascii=False)
-        return mask_digits(_without(pan, words))[:200]
+        return mask_digits(_without(secrets, words))[:200]
 
 
 def _read_reply(body: bytes | None) -> Reply | None:
@@ -224,5 +229,8 @@ def _is_ref_id(text: str) -> bool:
     return text.strip() not in ("", "0") and len(text) <= 64 and text.isprintable()  # noqa: PLR2004 - the journal's column
 
 
-def _without(pan: Pan, text: str) -> str:
-    return text.replace(pan.reveal(), pan.masked)
+def _without(secrets: Sequence[Secret], text: str) -> str:
+    for secret in secrets:
+        if secret.reveal():
+            text = text.replace(secret.reveal(), secret.masked)
+    return text

@@ -166,7 +166,7 @@ NO_51 = {"status": 0, "data": {"refID": "0", "transactionStatus": "51"}, "errors
 def test_verdict_of_an_answer(status, body, verdict, code):
     """Each row of gateway-api.md's table, and the forms that come close to one."""
     body = body if isinstance(body, bytes) else json.dumps(body).encode()
-    answer = read_pay(Exchange(written=True, status=status, body=body), PAN)
+    answer = read_pay(Exchange(written=True, status=status, body=body), [PAN])
     assert (answer.verdict, answer.code) == (verdict, code)
     assert (answer.ref_id == "123456") is (verdict == "paid")
 
@@ -174,21 +174,21 @@ def test_verdict_of_an_answer(status, body, verdict, code):
 @pytest.mark.parametrize(("written", "verdict"), [(False, "failed"), (True, "unknown")])
 def test_verdict_of_no_answer(written, verdict):
     """One byte written makes the difference between failed and unknown."""
-    assert read_pay(Exchange(written, trouble="timeout"), PAN).verdict == verdict
+    assert read_pay(Exchange(written, trouble="timeout"), [PAN]).verdict == verdict
 
 
 def test_cut_body_of_a_refusal_is_unknown():
     """A 403 whose body did not come whole might have been anything."""
-    assert read_pay(Exchange(written=True, status=403, trouble="read-error"), PAN).verdict is Verdict.UNKNOWN
+    assert read_pay(Exchange(written=True, status=403, trouble="read-error"), [PAN]).verdict is Verdict.UNKNOWN
 
 
 def test_card_number_in_the_answer_is_masked():
     """The gateway's own words are kept, a card number in them is not."""
     body = {"status": 0, "data": [], "errors": ["card 6037991234567893 and 6219 8611 2345 6786 refused"]}
-    answer = read_pay(Exchange(written=True, status=200, body=json.dumps(body).encode()), PAN)
+    answer = read_pay(Exchange(written=True, status=200, body=json.dumps(body).encode()), [PAN])
     assert answer.detail == '["card 603799******7893 and [masked] refused"]'
     body = {"status": 1, "data": {"refID": "x6037991234567893"}}
-    answer = read_pay(Exchange(written=True, status=200, body=json.dumps(body).encode()), PAN)
+    answer = read_pay(Exchange(written=True, status=200, body=json.dumps(body).encode()), [PAN])
     assert answer.ref_id == "x603799******7893"
 
 
@@ -305,4 +305,4 @@ async def test_tls_is_verified(tls_gateway):
 )
 def test_verdict_on_otp(exchange, verdict):
     """Only status 1 is a PIN on its way."""
-    assert read_otp(exchange, PAN).verdict is verdict
+    assert read_otp(exchange, [PAN]).verdict is verdict

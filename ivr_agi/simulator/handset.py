@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from types import EllipsisType
 from typing import Final, Protocol
@@ -26,7 +26,7 @@ class Gone(Exception):  # noqa: N818 - an end, not an error
 class Keyed:
     """What a caller keyed at one question: digits (`*` included, `#` not), and whether time ran out."""
 
-    digits: str
+    digits: str = field(repr=False)
     timed_out: bool
 
 
