@@ -160,6 +160,7 @@ class Wire(asyncio.Protocol):
                 return lines
             lines.append(line)
             if len(lines) > MAX_LINES:
+                self._commanding = True
                 raise BadEnvironment(f"more than {MAX_LINES} lines")
         self.abort()
         raise Hangup("the AGI environment never ended")
@@ -169,15 +170,22 @@ class Wire(asyncio.Protocol):
     ) -> Answer:
         """Send one command and await its answer, at most so many seconds; after HANGUP, `grace`.
 
+        Raises BadEnvironment when the environment turns out to have been longer than it seemed.
+
         Raises Hangup when the connection has gone or Asterisk says nothing in time. A command to
         a dead channel is answered 511, as Asterisk does; so is one that HANGUP came in place of.
         """
         if self._transport is None or self.closed.is_set():
             raise Hangup("the connection to Asterisk has gone")
-        self._lines.clear()  # whatever still comes for a command that was given up
+        # What still comes for a command that was given up is nobody's answer.
+        self._lines = deque(line for line in self._lines if line.startswith("agi_"))
         self._transport.write(command.encode() + b"\n")
         deadline = _now() + seconds
+        forged = False
         while (line := await self._line(deadline, grace)) is not None:
+            # Asterisk answers only after its whole environment: more of it here means that the blank
+            # line that ended it came out of a caller ID.
+            forged = forged or line.startswith("agi_")
             found = re.match(r"([1-9][0-9]{2})([ -]|$)(.*)", line, re.DOTALL)
             if not found or found[1].startswith("1"):  # noise; or "100 Trying", the real one follows
                 continue
@@ -186,6 +194,8 @@ class Wire(asyncio.Protocol):
                 text = await self._block(text)
             if code == DEAD:
                 self.hung_up.set()
+            if forged:
+                raise BadEnvironment("it goes on after its end")
             return Answer(code, text)
         if self.closed.is_set():
             raise Hangup("the connection to Asterisk has gone")

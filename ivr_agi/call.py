@@ -10,13 +10,14 @@ Answers are never logged.
 from __future__ import annotations
 
 import asyncio
+import math
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 import structlog
 
-from ivr_agi.agi import CommandRefused, Keyed, MissingSound
+from ivr_agi.agi import BadEnvironment, CommandRefused, Keyed, MissingSound
 from ivr_agi.model import Hangup, Language
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ T = TypeVar("T")
 FOLDER: Final = "ivr-agi/"  # under sounds/LANG of Asterisk
 SILENCE: Final = "silence"
 KEYS: Final = "0123456789*#"
+LEFT_OVER: Final = 0.7  # seconds after an answer in which a key still belongs to it: pressed once too often
 STRAYS: Final = 6  # stray `#` and `*` at one question; then it is as if nothing was keyed
 
 
@@ -44,6 +46,10 @@ class GaveUp(Exception):  # noqa: N818 - the caller's end, not an error
     def __init__(self, reason: str = "no-input") -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+class Forged(Exception):  # noqa: N818
+    """Asterisk's own account of the call has been forged by a caller ID with line breaks."""
 
 
 class NoSound(Exception):  # noqa: N818
@@ -80,6 +86,7 @@ class Call:
         self._timeout_ms = round(digit_timeout * 1000)
         self._music_class = music_class
         self._overdue = overdue
+        self._answered_at = -LEFT_OVER
         self.language = Language.FA
 
     @property
@@ -88,8 +95,11 @@ class Call:
         return self._agi.hung_up.is_set()
 
     async def answer(self) -> None:
-        """Pick up."""
-        await self._agi.answer()
+        """Pick up. Raises Forged."""
+        try:
+            await self._agi.answer()
+        except BadEnvironment as bad:
+            raise Forged(str(bad)) from None
 
     async def speak(self, language: Language) -> None:
         """Choose the language of what is played from now on."""
@@ -101,11 +111,17 @@ class Call:
         await self._agi.set_variable(name, value)
 
     async def play(self, *clips: str, keys: str = "") -> str:
-        """Play clips one after the other; returns the key among `keys` that interrupted, or ''."""
+        """Play clips one after the other; returns the key among `keys` that interrupted, or ''.
+
+        A key that comes right after an answer was one too many of it: the clip begins again.
+        """
         for clip in clips:
             self._watch_the_clock()
             try:
-                if key := await self._agi.stream_file(FOLDER + clip, keys):
+                key = await self._agi.stream_file(FOLDER + clip, keys)
+                while key and now() - self._answered_at < LEFT_OVER:
+                    key = await self._agi.stream_file(FOLDER + clip, keys)
+                if key:
                     return key
             except MissingSound:
                 self._miss(clip)
@@ -189,10 +205,17 @@ class Call:
         self._watch_the_clock()
         for sound in (FOLDER + prompt, "beep", FOLDER + SILENCE):
             try:
-                return await self._agi.get_data(sound, self._timeout_ms, room)
+                keyed = await self._agi.get_data(sound, self._timeout_ms, room)
             except MissingSound:
                 self._miss(sound)
+                continue
+            self._answered_at = now()
+            return keyed
         raise NoSound(prompt)
+
+    def take_your_time(self) -> None:
+        """The end of a call is said whole, however long the call has lasted."""
+        self._overdue = math.inf
 
     def _miss(self, sound: str) -> None:
         log.error(

@@ -7,7 +7,10 @@ nobody's shell history: they are never options. Exit status: 0 paid, 1 not paid,
 from __future__ import annotations
 
 import getpass
+import signal
 import sys
+import time
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -18,7 +21,7 @@ from ivr_agi.request import BadRequest, make_order_id, read_amount, read_order_i
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from rich.console import Console
 
@@ -50,6 +53,7 @@ def charge(  # noqa: PLR0913 - what may be given on the command line
 ) -> int:
     """Take one payment; returns the exit status."""
     attempt: Attempt | None = None
+    ready = False
     try:
         order_id = read_order_id(order_id) if order_id else make_order_id(datetime.now(UTC))
         rials = read_amount(amount or _ask("Amount in rials"), settings.amount_min, settings.amount_max)
@@ -59,8 +63,7 @@ def charge(  # noqa: PLR0913 - what may be given on the command line
         attempt = runner.run(payments.reserve(Method.WEB, order_id, rials, pan, payer))
         console.print(f"Attempt {attempt.id}: order {order_id}, {rials:,} rials, card {pan.masked}")
         pin = _have_pin(runner, payments, settings, console, attempt, pan)
-        paying, attempt = attempt, None  # from here on nothing is let go
-        return _report(console, paying, _submit(runner, payments, console, paying, pan, pin))
+        ready = True
     except Refused as refused:
         said = _say(*outcomes.ENDINGS[refused.reason].prompts)
         console.print(f"Refused: {refused.reason}. {said}")
@@ -68,10 +71,28 @@ def charge(  # noqa: PLR0913 - what may be given on the command line
         console.print(f"Not paid: {stopped}. Nothing was charged.")
     except (KeyboardInterrupt, EOFError):
         console.print("Stopped. Nothing was charged.")
+    if attempt is None:
+        return NOT_PAID
+    if not ready:
+        runner.run(payments.abandon(attempt, "cancelled"))
+        return NOT_PAID
+    with _carried_through(console):
+        return _report(console, attempt, runner.run(payments.pay(attempt, pan, pin)))
+
+
+@contextmanager
+def _carried_through(console: Console) -> Iterator[None]:
+    """Once `pay` has begun, nothing short of a kill stops it: its outcome would be lost to the operator."""
+
+    def say(_number: int, _frame: object) -> None:
+        console.print("The payment has been sent and is carried through; please wait.")
+
+    before = {number: signal.signal(number, say) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
     finally:
-        if attempt is not None:
-            runner.run(payments.abandon(attempt, "cancelled"))
-    return NOT_PAID
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _have_pin(  # noqa: PLR0913 - one step of charge()
@@ -83,7 +104,10 @@ def _have_pin(  # noqa: PLR0913 - one step of charge()
     pan: Pan,
 ) -> Pin:
     """Have the PIN sent, and typed; an empty line has a new one sent, up to the cap."""
+    asked_at = time.monotonic() - settings.otp_cooldown
     for _ in range(settings.max_pins):
+        time.sleep(max(0.0, asked_at + settings.otp_cooldown - time.monotonic()))
+        asked_at = time.monotonic()
         answer = runner.run(payments.request_pin(attempt, pan))
         if answer.verdict is not OtpVerdict.SENT:
             raise Stopped(f"the one-time PIN could not be sent ({answer.verdict}: {answer.detail})")
@@ -94,24 +118,7 @@ def _have_pin(  # noqa: PLR0913 - one step of charge()
     raise Stopped("no more PINs are sent for one attempt")
 
 
-def _submit(  # noqa: PLR0913 - one step of charge()
-    runner: asyncio.Runner, payments: Payments, console: Console, attempt: Attempt, pan: Pan, pin: Pin
-) -> PayAnswer | None:
-    """Pay; an interrupt does not stop what has been sent. None: the journal has the outcome, not we."""
-    try:
-        return runner.run(payments.pay(attempt, pan, pin))
-    except KeyboardInterrupt:
-        console.print("The payment has been sent and is carried through; please wait.")
-        runner.run(payments.finish())
-        return None
-
-
-def _report(console: Console, attempt: Attempt, answer: PayAnswer | None) -> int:
-    if answer is None:
-        console.print(
-            f"See `ivr-agi journal show {attempt.id}` for the outcome before anything is paid again."
-        )
-        return UNKNOWN
+def _report(console: Console, attempt: Attempt, answer: PayAnswer) -> int:
     match answer.verdict:
         case Verdict.PAID:
             console.print(f"Paid. Tracking number: {answer.ref_id}")

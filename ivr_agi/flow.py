@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from ivr_agi import outcomes, prompts
-from ivr_agi.call import KEYS, GaveUp, Question
+from ivr_agi.call import KEYS, Forged, GaveUp, NoSound, Question
 from ivr_agi.model import Hangup, Language, Method, Msisdn, OtpVerdict, Pan, PayStatus, Pin, Verdict
 from ivr_agi.outcomes import Next
 from ivr_agi.payments import JournalError, Refused
@@ -156,7 +156,11 @@ def enter_pin(rules: Rules) -> Question[Pin | Event]:
 
 async def welcome(call: Call, payment: Payment) -> Event:
     """Pick up and greet; a request that cannot be done ends here, before anything is asked."""
-    await call.answer()
+    try:
+        await call.answer()
+    except Forged as forged:
+        payment.refusal = BadRequest("bad-environment", str(forged))
+        log.error("request.refused", reason=payment.refusal.reason, detail=payment.refusal.detail)
     language = payment.request.language or payment.rules.language
     await call.speak(Language.FA if language == "ask" else Language(language))
     if payment.refusal:
@@ -276,8 +280,10 @@ async def enter_pin_or_ask_again(call: Call, payment: Payment) -> Event:
 async def pay(call: Call, payment: Payment) -> Event:
     """Submit once. From here on the payment is carried through, whether the caller stays or not."""
     async with call.please_wait():  # a caller who has gone by now raises Hangup: nothing was sent
-        answer = await payment.payments.pay(*payment.submit())
+        answer = await payment.payments.pay(*payment.submit(), gone=lambda: call.hung_up)
         payment.settle(answer)
+    if payment.result and payment.result.status is PayStatus.HANGUP:
+        raise Hangup("the caller has hung up before the request left")
     match answer.verdict:
         case Verdict.PAID:
             return E.PAID
@@ -335,14 +341,17 @@ async def converse(call: Call, payment: Payment) -> None:
         log.exception("call.broken")
         payment.broken("out-of-order")
     payment.pan = payment.pin = None
+    call.take_your_time()
     variables = payment.variables()
     await payment.release(variables["PAYREASON"] or "not-finished")
     try:
         for name, value in variables.items():
             await call.tell_dialplan(name, value)
         await say_goodbye(call, payment)
-    except (Hangup, GaveUp):
+    except Hangup:
         pass  # the dialplan has been told, or nobody is left to tell
+    except (GaveUp, NoSound) as error:
+        log.warning("call.end_not_heard", why=type(error).__name__)
     log.info("call.ended", **{name.removeprefix("PAY").lower(): value for name, value in variables.items()})
 
 
@@ -376,7 +385,9 @@ async def say_goodbye(call: Call, payment: Payment) -> None:
         again: str | None = "again"
         for _ in range(3):
             if again:
-                again = await call.offer(REPEAT_REFERENCE, "tracking-number", *prompts.reference(result.ref_id))
+                again = await call.offer(
+                    REPEAT_REFERENCE, "tracking-number", *prompts.reference(result.ref_id)
+                )
     if result.status is not PayStatus.OPERATOR:
         await call.play("goodbye")
 

@@ -62,7 +62,7 @@ class Gateway:
         self._sequence = sequence
         self._otp_timeout = otp_timeout
         self._pay_timeout = pay_timeout
-        self._tls = tls or ssl.create_default_context()
+        self._tls = tls or _verified_tls()
 
     async def request_pin(self, pan: Pan, amount: int, order_id: str) -> OtpAnswer:
         """`otp-v2` (§1): have a one-time PIN sent to the card's holder. amount in rials."""
@@ -104,6 +104,7 @@ class Gateway:
             timeout=None,  # noqa: S113 - the deadline below is for the whole exchange
             headers={"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "ivr-agi"},
         )
+        exchange: Exchange | None = None
         try:
             async with asyncio.timeout(seconds), client:
                 request = client.build_request(
@@ -116,11 +117,19 @@ class Gateway:
                     received += chunk
                     if len(received) > MAX_BODY:
                         return Exchange(written, status, trouble="too-long")
-                return Exchange(written, status, bytes(received))
+                exchange = Exchange(written, status, bytes(received))
         except TimeoutError:
-            return Exchange(written, status, trouble="timeout")
+            return exchange or Exchange(written, status, trouble="timeout")
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
-            return Exchange(written, status, trouble=_word(error))
+            return exchange or Exchange(written, status, trouble=_word(error))
+        return exchange
+
+
+def _verified_tls() -> ssl.SSLContext:
+    # Not create_default_context(): that one writes the session's keys to SSLKEYLOGFILE, if it is set.
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    tls.load_default_certs()
+    return tls
 
 
 def _word(error: Exception) -> str:
@@ -143,7 +152,7 @@ def read_pay(exchange: Exchange, secrets: Sequence[Secret]) -> PayAnswer:
         return PayAnswer(Verdict.FAILED, detail=trouble)
     reply = _read_reply(exchange.body)
     match reply:
-        case Reply(status=0, fields=dict() as fields) if (code := _code(fields)) is not None:
+        case Reply(status=0, fields=dict() as fields) if (code := _decline_code(fields)) is not None:
             return PayAnswer(Verdict.DECLINED, code=code, detail=reply.note(secrets))
         case Reply(status=1, fields={"refID": str(ref_id)}) if exchange.status in OK and _is_ref_id(ref_id):
             return PayAnswer(Verdict.PAID, ref_id=_without(secrets[:1], ref_id.strip()))
@@ -181,6 +190,7 @@ class Reply:
         if not self.errors:
             return ""
         words = self.errors if isinstance(self.errors, str) else json.dumps(self.errors, ensure_ascii=False)
+        words = "".join(letter if letter.isprintable() else " " for letter in words)
         return mask_digits(_without(secrets, words))[:200]
 
 
@@ -189,7 +199,7 @@ def _read_reply(body: bytes | None) -> Reply | None:
     if body is None:
         return None
     try:
-        reply = json.loads(body.decode("utf-8"), object_pairs_hook=_once_each)
+        reply = json.loads(body.decode("utf-8-sig"), object_pairs_hook=_once_each)
     except (ValueError, RecursionError):
         return None
     status = reply.get("status") if isinstance(reply, dict) else None
@@ -216,13 +226,17 @@ def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _code(fields: dict[str, Any]) -> str | None:
-    """The bank's code without leading zeros; '' if none came, None if it is no text as documented."""
+def _decline_code(fields: dict[str, Any]) -> str | None:
+    """The bank's code without leading zeros, '' if none came; None if this is no decline as documented.
+
+    That is: the code is no text, or is nothing but zeros (a bank's "approved"), or a tracking
+    number came along, where a decline has the constant "0".
+    """
     code = fields.get("transactionStatus") or ""
-    if not isinstance(code, str):
+    if not isinstance(code, str) or fields.get("refID") not in (None, "", "0"):
         return None
     code = re.sub(r"[^A-Za-z0-9-]", "", code)[:10]
-    return code.lstrip("0") or code[:1]
+    return code.lstrip("0") or (None if code else "")
 
 
 def _is_ref_id(text: str) -> bool:

@@ -2,7 +2,7 @@
 
 Frozen, small, and free of I/O. A card number, a PIN and the gateway's `sequence` are types that
 show only a mask however they are printed; what is inside comes out by `reveal()` alone, and only
-`gateway.py` (to send it) and `payments.py` (to mask it) have a reason to call that.
+`gateway.py`, which sends it, has a reason to call that.
 
 Amounts are whole rials everywhere. Toman exists only in speech.
 """
@@ -87,8 +87,8 @@ def mask_pan(digits: str) -> str:
 
 
 def mask_digits(text: str) -> str:
-    """Mask whatever could be a card number inside somebody else's text (a gateway's message)."""
-    return re.sub(r"[0-9۰-۹٠-٩](?:[ \-]?[0-9۰-۹٠-٩]){11,}", "[masked]", text)
+    """Mask whatever could be a card number or a PIN inside somebody else's text (a gateway's message)."""
+    return re.sub(r"\d(?:[ ._/\-]?\d){4,}", "[masked]", text)  # \d: Persian digits, too
 
 
 def luhn(digits: str) -> bool:
@@ -115,7 +115,7 @@ class Msisdn(str):
     def parse(cls, text: str) -> Msisdn | None:
         """`09…`, `9…`, `989…`, `+989…`, `00989…`, and the trunk forms `2109…`, `21098…`, `0000989…`."""
         compact = re.sub(r"[\s\-().]", "", text)
-        found = re.fullmatch(r"(?:\+|0{0,4}|0?21)(?:98)?0?(9[0-9]{9})", compact, re.ASCII)
+        found = re.fullmatch(r"(?:\+98|00(?:00)?98|(?:0?21)?(?:0?98)?)0?(9[0-9]{9})", compact, re.ASCII)
         return cls(f"+98{found[1]}") if found else None
 
 

@@ -93,12 +93,10 @@ ENDINGS: Final[dict[str, Ending]] = {
     # Technical, certainly not charged
     "pin-not-sent": Ending(PayStatus.FAILED, ("failed",)),
     "out-of-order": Ending(PayStatus.FAILED, ("out-of-order",)),
+    "shutting-down": Ending(PayStatus.FAILED, ("out-of-order",)),
     "not-recorded": Ending(PayStatus.FAILED, ("out-of-order",)),
 }
 # What the dialplan asked for is wrong (request.BadRequest's words): the admin's to mend.
 BAD_REQUEST: Final = Ending(PayStatus.REFUSED, ("out-of-order",))
 # `pay` failed for certain: not one byte left, or the gateway refused the request itself.
 PAY_FAILED: Final = Ending(PayStatus.FAILED, ("failed",))
-
-# Prompts of an ending after which the caller is not wished goodbye: somebody picks up.
-NO_GOODBYE: Final = frozenset({PayStatus.OPERATOR, PayStatus.HANGUP})

@@ -19,6 +19,8 @@ from ivr_agi.journal import AttemptState, IllegalStep, JournalError, NewAttempt,
 from ivr_agi.model import OtpAnswer, OtpVerdict, PayAnswer, Verdict
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ivr_agi.gateway import Gateway
     from ivr_agi.journal import Journal
     from ivr_agi.model import Method, Msisdn, Pan, Pin
@@ -66,6 +68,7 @@ class Payments:
         self._journal = journal
         self._gateway = gateway
         self._under_way: set[asyncio.Task[PayAnswer]] = set()
+        self._closed = False
 
     async def check_order(self, order_id: str) -> None:
         """Raise Refused if the order is paid, being paid or in doubt; JournalError."""
@@ -90,6 +93,8 @@ class Payments:
         answer = await self._gateway.request_pin(pan, attempt.amount, attempt.order_id)
         if answer.verdict is OtpVerdict.SENT:
             await self._journal.step(attempt.id, AttemptState.OTP_SENT)
+        else:
+            await self._journal.note(attempt.id, f"otp-v2 {answer.verdict}: {answer.detail}")
         log.info("otp.answered", attempt=attempt.id, verdict=answer.verdict, detail=answer.detail)
         return answer
 
@@ -97,29 +102,43 @@ class Payments:
         """Let go of an attempt for which no `pay` has left; its order may be paid again."""
         try:
             await self._journal.step(attempt.id, AttemptState.FAILED, reason=reason)
-        except JournalError as error:
+        except (JournalError, IllegalStep) as error:
             # Not charged; the order stays held until the next start clears it.
             log.error("journal.failed", attempt=attempt.id, wanted="failed", error=str(error))
 
-    async def pay(self, attempt: Attempt, pan: Pan, pin: Pin) -> PayAnswer:
-        """Submit once and settle. Carried through even when the caller of this is cancelled."""
-        task = asyncio.create_task(self._submit(attempt, pan, pin), name=f"pay-{attempt.id}")
+    async def pay(
+        self, attempt: Attempt, pan: Pan, pin: Pin, gone: Callable[[], bool] = lambda: False
+    ) -> PayAnswer:
+        """Submit once and settle. Carried through even when the caller of this is cancelled.
+
+        gone: whether the payer has left; asked for the last time right before the request leaves.
+        Failed with detail `hangup`, `shutting-down` or `not-recorded`: not one byte has left.
+        """
+        task = asyncio.create_task(self._submit(attempt, pan, pin, gone), name=f"pay-{attempt.id}")
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)
         return await asyncio.shield(task)
+
+    def close(self) -> None:
+        """Let no new `pay` leave; those under way go on."""
+        self._closed = True
 
     async def finish(self) -> None:
         """Wait until every `pay` under way is settled; each is bounded by its own time limit."""
         while self._under_way:
             await asyncio.wait(self._under_way)
 
-    async def _submit(self, attempt: Attempt, pan: Pan, pin: Pin) -> PayAnswer:
+    async def _submit(self, attempt: Attempt, pan: Pan, pin: Pin, gone: Callable[[], bool]) -> PayAnswer:
         try:
             await self._journal.step(attempt.id, AttemptState.SENT)
-        except JournalError as error:
+        except (JournalError, IllegalStep) as error:
             log.error("journal.failed", attempt=attempt.id, wanted="sent", error=str(error))
             await self.abandon(attempt, "not-recorded")
             return PayAnswer(Verdict.FAILED, detail="not-recorded")
+        if gone() or self._closed:
+            answer = PayAnswer(Verdict.FAILED, detail="hangup" if gone() else "shutting-down")
+            await self._settle(attempt, answer)
+            return answer
         try:
             answer = await self._gateway.pay(
                 attempt.method, pan, pin, attempt.amount, attempt.order_id, attempt.mobile
@@ -127,6 +146,7 @@ class Payments:
         except Exception as error:  # noqa: BLE001 - a bug of ours after `sent`: in doubt, never lost
             log.error("pay.broken", attempt=attempt.id, error=type(error).__name__)
             answer = PayAnswer(Verdict.UNKNOWN, detail="internal-error")
+        await self._settle(attempt, answer)
         log.info(
             "pay.answered",
             attempt=attempt.id,
@@ -134,7 +154,6 @@ class Payments:
             code=answer.code,
             detail=answer.detail,
         )
-        await self._settle(attempt, answer)
         return answer
 
     async def _settle(self, attempt: Attempt, answer: PayAnswer) -> None:
@@ -146,19 +165,26 @@ class Payments:
         elif answer.verdict is Verdict.DECLINED:
             review = outcomes.decline(answer.code).review
         reason = answer.detail[:80] if answer.verdict in (Verdict.FAILED, Verdict.UNKNOWN) else ""
+        note = answer.detail
         for wait in (*SETTLE_WAITS, None):
             try:
                 await self._journal.step(
                     attempt.id,
                     state,
-                    answer.detail,
+                    note,
                     holds_order=True if review is outcomes.Review.CHARGED else None,
                     code=answer.code,
                     ref_id=answer.ref_id,
                     review=review,
                     reason=reason,
                 )
-            except JournalError as error:
+            except IllegalStep as error:
+                log.critical(
+                    "journal.illegal_step", attempt=attempt.id, verdict=answer.verdict, error=str(error)
+                )
+                return
+            except Exception as error:  # noqa: BLE001 - whatever it is, the outcome must not be lost to it
+                note = ""  # should it be the note that cannot be stored
                 log.critical(
                     "journal.outcome_not_written",
                     attempt=attempt.id,
@@ -166,7 +192,7 @@ class Payments:
                     verdict=answer.verdict,
                     ref_id=answer.ref_id,
                     code=answer.code,
-                    error=str(error),
+                    error=str(error) if isinstance(error, JournalError) else type(error).__name__,
                     again_in=wait,
                     cure="after the last try the journal says `sent`, and `unknown` from the next start on:"
                     " settle it by this line",
@@ -174,10 +200,5 @@ class Payments:
                 if wait is None:
                     return
                 await asyncio.sleep(wait)
-            except IllegalStep as error:
-                log.critical(
-                    "journal.illegal_step", attempt=attempt.id, verdict=answer.verdict, error=str(error)
-                )
-                return
             else:
                 return

@@ -45,6 +45,8 @@ def read_request(environment: Mapping[str, str], amount_min: int, amount_max: in
     """Read the AGI environment's address and arguments. Raises BadRequest."""
     given: dict[str, str] = {}
     for key, value in _pairs(environment):
+        if "\ufffd" in value:  # what was no UTF-8: two orders could look like one
+            raise BadRequest("bad-encoding", f"{key[:40]!r} is not UTF-8")
         if key not in ("amount", "order_id", "language", "mobile"):
             raise BadRequest("unknown-argument", f"{key[:40]!r} (known: amount, order_id, language, mobile)")
         if key in given:
@@ -116,6 +118,6 @@ def _mobile(text: str) -> Msisdn:
 
 
 def make_order_id(now: datetime) -> str:
-    """An order id of our own where the dialplan gave none: `IVR20261124-130502-K7Q2M9`."""
+    """An order id of our own where the dialplan gave none: `IVR20261124-130502-K7Q2M9XB`."""
     alphabet = "23456789ABCDEFGHJKMNPQRSTUVWXYZ"  # no 0 and O, 1 and I and L: it is read out and typed
     return f"IVR{now:%Y%m%d-%H%M%S}-" + "".join(secrets.choice(alphabet) for _ in range(8))

@@ -48,23 +48,37 @@ class Server:
         log.info("server.listening", host=host, port=port)
         return port
 
-    async def drain(self) -> None:
-        """Stop accepting, let calls end, up to the limit; every `pay` under way is carried through."""
+    async def drain(self, hurry: asyncio.Event | None = None) -> None:
+        """Stop accepting, let calls end, up to the limit; every `pay` under way is carried through.
+
+        hurry: when set, the limit counts as reached.
+        """
+        hurry = hurry or asyncio.Event()
         if self._listener:
             self._listener.close()
         log.info("server.draining", calls=len(self._calls), seconds=self._settings.drain_limit)
         if self._calls:
-            await asyncio.wait(self._calls, timeout=self._settings.drain_limit)
+            hurried = asyncio.create_task(hurry.wait())
+            ended = asyncio.create_task(self._all_ended())
+            await asyncio.wait(
+                (hurried, ended), timeout=self._settings.drain_limit, return_when=asyncio.FIRST_COMPLETED
+            )
+            hurried.cancel()
+            ended.cancel()
+        self._payments.close()
         await self._payments.finish()
         if self._calls:  # those whose `pay` has just ended tell the dialplan
             await asyncio.wait(self._calls, timeout=GOODBYE_SECONDS)
         for wire in self._calls.values():
             log.warning("server.cut_off", peer=wire.peer, cure="raise IVR_AGI_DRAIN_LIMIT")
             wire.abort()
-        while self._calls:
-            await asyncio.wait(self._calls)
+        await self._all_ended()
         await self._payments.finish()
         log.info("server.stopped")
+
+    async def _all_ended(self) -> None:
+        while self._calls:
+            await asyncio.wait(self._calls)
 
     def _accept(self, wire: Wire) -> None:
         """Turn a connection into a call, or close it at once."""

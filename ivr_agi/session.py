@@ -114,6 +114,8 @@ class Payment:
                 self.result = Result(
                     PayStatus.DECLINED, code=answer.code, prompts=_decline_prompts(answer.code)
                 )
+            case Verdict.FAILED if answer.detail in outcomes.ENDINGS:
+                self.end(answer.detail)
             case Verdict.FAILED:
                 self.result = Result(
                     outcomes.PAY_FAILED.status, answer.detail, prompts=outcomes.PAY_FAILED.prompts

@@ -36,7 +36,9 @@ class Settings(BaseSettings):
         description="networks that may connect, separated by commas",
     )
     max_calls: int = Field(200, ge=1, description="calls at once; one more is closed at once")
-    call_limit: int = Field(900, ge=60, description="seconds after which a call is brought to its end")
+    call_limit: int = Field(
+        900, ge=60, le=7200, description="seconds after which a call is brought to its end"
+    )
     drain_limit: int = Field(300, ge=0, description="seconds that SIGTERM leaves to calls under way")
 
     # The gateway
@@ -73,9 +75,12 @@ class Settings(BaseSettings):
     @field_validator("allowed_peers", mode="before")
     @classmethod
     def _networks(cls, given: Any) -> Any:
-        if isinstance(given, str):
-            return tuple(ip_network(part.strip()) for part in given.split(",") if part.strip())
-        return given
+        if not isinstance(given, str):
+            return given
+        networks = tuple(ip_network(part.strip()) for part in given.split(",") if part.strip())
+        if not networks:
+            raise ValueError("name at least one network")
+        return networks
 
     @field_validator("log_level", mode="before")
     @classmethod
@@ -87,7 +92,12 @@ class Settings(BaseSettings):
     def _https(cls, url: str) -> str:
         parts = urlsplit(url)
         plain_and_near = parts.scheme == "http" and parts.hostname in ("127.0.0.1", "::1", "localhost")
-        if not parts.hostname or not (parts.scheme == "https" or plain_and_near):
+        if (
+            parts.query
+            or parts.fragment
+            or not parts.hostname
+            or not (parts.scheme == "https" or plain_and_near)
+        ):
             raise ValueError("an https address; http is for a simulator on this machine only")
         return url.rstrip("/")
 

@@ -1,8 +1,10 @@
 """What all tests share."""
 
+import logging
 import os
 
 import pytest
+import structlog
 import uvloop
 from line import open_line
 from structlog.testing import capture_logs
@@ -21,6 +23,9 @@ def _clean_environment(monkeypatch, tmp_path):
         if name.startswith("IVR_AGI_"):
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
+    yield
+    structlog.reset_defaults()
+    logging.basicConfig(handlers=[], force=True)
 
 
 @pytest.fixture

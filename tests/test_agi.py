@@ -1,6 +1,7 @@
 """The wire and the codec, against a peer that says exactly what Asterisk was seen to say."""
 
 import asyncio
+import signal
 
 import pytest
 from ivr_agi import agi
@@ -259,11 +260,13 @@ async def test_endless_answers(peer):
     await asyncio.wait_for(peer.wire.closed.wait(), 5)
 
 
-def test_pyst2_keeps_its_habits_to_itself(capfd):
-    """No signal handler, no reading from stdin, and nothing of a command on stderr."""
-    codec = Codec()
-    with pytest.raises(agi._Worded):
-        codec.set_variable("X", "6037991234567893")
+async def test_pyst2_keeps_its_habits_to_itself(peer, capfd):
+    """No signal handler is installed, and nothing of a command or an answer goes to stderr."""
+    before = signal.getsignal(signal.SIGHUP)
+    line = Agi(peer.wire)
+    await both(line.set_variable("X", "6037991234567893"), peer.answers("200 result=1\n"))
+    await both(line.get_data("x", 1, 1), peer.answers("200 result=90817264\n"))
+    assert signal.getsignal(signal.SIGHUP) is before
     assert capfd.readouterr() == ("", "")
 
 
@@ -319,12 +322,24 @@ async def test_environment_too_long():
     peer = Peer()
     await peer.open()
     asking = asyncio.create_task(peer.wire.environment())
-    for number in range(200):
+    for number in range(130):
         peer.say(f"agi_arg_{number}: x\n")
-        await asyncio.sleep(0)
-    with pytest.raises((BadEnvironment, Hangup)):
+        await asyncio.sleep(0.001)
+    with pytest.raises(BadEnvironment, match="more than"):
         await asking
     await peer.close()
+
+
+async def test_environment_that_goes_on_after_its_end(peer, line):
+    """Lines of an environment in front of the first answer: the blank line before was forged."""
+
+    async def rest():
+        await peer.heard()
+        peer.say("agi_calleridname: x\nagi_threadid: 1\n\n200 result=0\n")
+
+    with pytest.raises(BadEnvironment):
+        await both(line.answer(), rest())
+    await both(line.set_variable("PAYSTATUS", "REFUSED"), peer.answers("200 result=1\n"))
 
 
 async def test_name_that_is_not_utf8():

@@ -214,6 +214,21 @@ async def test_duplicate_over_address_and_arguments(line):
     assert (ended.status, ended.reason) == ("REFUSED", "duplicate-argument")
 
 
+@pytest.mark.parametrize("arguments", [["amount=50000", "order_id=A-1"], []])
+async def test_forged_end_of_the_environment(line, arguments):
+    """A caller ID with a blank line ends the environment early, with arguments of his own: refused."""
+    forged = "0912\nagi_arg_1: amount=1000\nagi_arg_2: order_id=A-1\n"
+    ended = await line.call(line.buyer(), "", caller_id=forged, arguments=arguments)
+    assert (ended.status, ended.reason) == ("REFUSED", "bad-environment")
+    assert not line.gateway.requests
+
+
+async def test_order_id_that_is_not_utf8(line):
+    """Bytes that are no UTF-8 are refused: two orders could look like one."""
+    ended = await line.call(line.buyer(), "amount=50000", arguments=["order_id=A\udce9"])
+    assert (ended.status, ended.reason) == ("REFUSED", "bad-encoding")
+
+
 async def test_forged_environment(line):
     """A caller ID with a newline that forges an argument changes no payment: refused."""
     ended = await line.call(line.buyer(), caller_id="0912\nagi_arg_1: amount=1000")
@@ -316,12 +331,20 @@ async def test_star_starts_over(line, keys):
     assert "invalid-card" not in ended.heard
 
 
-async def test_key_into_a_prompt_is_the_first_of_the_answer(line):
+async def test_key_into_a_prompt_is_the_first_of_the_answer(line, monkeypatch):
     """A caller who keys into "that card is not valid" loses no digit."""
+    monkeypatch.setattr("ivr_agi.call.LEFT_OVER", 0)  # this caller takes no time to think
     script = line.buyer(enter_card=["1111111111111111"]) | {"invalid-card": CARD}
     ended = await line.call(script)
     assert ended.status == "PAID"
     assert ended.variables["PAYCARD"] == "603799******7893"
+
+
+async def test_one_digit_too_many(line):
+    """A seventeenth digit, right after the sixteenth, is not the first of the next answer."""
+    ended = await line.call(line.buyer(enter_card=["11111111111111111", CARD]))
+    assert ended.heard.count("invalid-card") == 2  # begun again, not cut off
+    assert ended.status == "PAID"
 
 
 async def test_one_into_the_amount_pays(line):
@@ -591,6 +614,26 @@ async def test_refused_over_http(line, status):
     assert (ended.status, ended.reason) == ("FAILED", f"http-{status}")
 
 
+async def test_contradiction_is_unknown(line):
+    """Status 0 with a tracking number, or with "approved" for a code: unknown, and the order stays held."""
+    body = b'{"status": 0, "data": {"refID": "123456", "transactionStatus": "51"}, "errors": []}'
+    line.gateway.rules.append(Rule(Outcome(body=body, charge=True), service="pay", times=1))
+    assert (await line.call(line.buyer())).status == "UNKNOWN"
+    assert (await line.call(line.buyer())).reason == "under-review"
+    assert len(line.gateway.charges) == 1
+
+
+async def test_outcome_whose_words_cannot_be_stored(line):
+    """Half a character in the gateway's words does not keep the outcome from the journal."""
+    body = b'{"status": 0, "data": {"transactionStatus": "5"}, "errors": ["\\ud800\\u0000\\u001b[2J"]}'
+    line.gateway.rules.append(Rule(Outcome(body=body), service="pay"))
+    ended = await line.call(line.buyer())
+    assert (ended.status, ended.variables["PAYCODE"]) == ("DECLINED", "5")
+    assert states(line) == ["declined"]
+    _, steps = line.journal.attempt(1)
+    assert all(step["note"].isprintable() for step in steps)
+
+
 async def test_paid_twice(line):
     """An order that is paid is not paid again: refused before anything is asked."""
     await line.call(line.buyer())
@@ -635,6 +678,30 @@ async def test_hang_up_at_the_second_please_wait(line):
     ended = await line.call(line.buyer() | {"please-wait": ["", HANG_UP]})
     assert ended.status == "HANGUP"
     assert line.services() == ["otp-v2"]
+
+
+async def test_hang_up_while_sent_is_written(line, monkeypatch):
+    """Hung up after `sent` is on disk, before the request leaves: HANGUP, and nothing leaves."""
+    written, go_on = asyncio.Event(), asyncio.Event()
+    step = line.journal.step
+
+    async def slow_step(attempt_id, state, *args, **fields):
+        await step(attempt_id, state, *args, **fields)
+        if state == "sent":
+            written.set()
+            await go_on.wait()
+
+    monkeypatch.setattr(line.journal, "step", slow_step)
+    channel = await line.dial(line.buyer())
+    running = asyncio.create_task(channel.run())
+    await written.wait()
+    channel.hang_up()
+    await asyncio.sleep(0.05)  # for HANGUP to cross the loopback
+    go_on.set()
+    variables = await running
+    assert (variables["PAYSTATUS"], variables["PAYREASON"]) == ("HANGUP", "hangup")
+    assert line.services() == ["otp-v2"]
+    assert states(line) == ["failed"]
 
 
 async def test_hang_up_during_otp(line):

@@ -81,6 +81,8 @@ async def test_each_request_has_a_connection_of_its_own(gateway):
 
 async def test_no_proxy_from_the_environment(gateway, monkeypatch):
     """A proxy named in the environment does not get to see a card."""
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "HTTPS_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     assert (await pay(gateway)).verdict is Verdict.PAID
@@ -114,6 +116,7 @@ NO_51 = {"status": 0, "data": {"refID": "0", "transactionStatus": "51"}, "errors
         *[(status, b"", "failed", "") for status in (400, 401, 403, 404, 405, 413, 422, 429)],
         (403, b"<html>no</html>", "failed", ""),
         (422, {"message": "The pan field is required."}, "failed", ""),
+        (200, b"\xef\xbb\xbf" + json.dumps(NO_51).encode(), "declined", "51"),
         (422, {"status": -9, "errors": ["x"]}, "failed", ""),
         # unknown: everything else
         (200, PAID | {"data": {"refID": "0"}}, "unknown", ""),
@@ -139,6 +142,8 @@ NO_51 = {"status": 0, "data": {"refID": "0", "transactionStatus": "51"}, "errors
         (200, {"data": {"refID": "123456"}}, "unknown", ""),
         (200, NO_51 | {"status": False}, "unknown", ""),
         (200, NO_51 | {"data": "no"}, "unknown", ""),
+        (200, NO_51 | {"data": {"refID": "123", "transactionStatus": "51"}}, "unknown", ""),
+        (200, NO_51 | {"data": {"refID": "0", "transactionStatus": "00"}}, "unknown", ""),
         (200, NO_51 | {"data": {"transactionStatus": ["51"]}}, "unknown", ""),
         (200, NO_51 | {"data": {"transactionStatus": 51}}, "unknown", ""),
         (200, [PAID], "unknown", ""),
@@ -179,14 +184,20 @@ def test_verdict_of_no_answer(written, verdict):
 
 def test_cut_body_of_a_refusal_is_unknown():
     """A 403 whose body did not come whole might have been anything."""
-    assert read_pay(Exchange(written=True, status=403, trouble="read-error"), [PAN]).verdict is Verdict.UNKNOWN
+    assert (
+        read_pay(Exchange(written=True, status=403, trouble="read-error"), [PAN]).verdict is Verdict.UNKNOWN
+    )
 
 
 def test_card_number_in_the_answer_is_masked():
     """The gateway's own words are kept, a card number in them is not."""
-    body = {"status": 0, "data": [], "errors": ["card 6037991234567893 and 6219 8611 2345 6786 refused"]}
+    body = {
+        "status": 0,
+        "data": [],
+        "errors": ["card 6037991234567893, 6219 8611 2345 6786, pin ۱۲۳۴۵ refused"],
+    }
     answer = read_pay(Exchange(written=True, status=200, body=json.dumps(body).encode()), [PAN])
-    assert answer.detail == '["card 603799******7893 and [masked] refused"]'
+    assert answer.detail == '["card [masked]******7893, [masked], pin [masked] refused"]'
     body = {"status": 1, "data": {"refID": "x6037991234567893"}}
     answer = read_pay(Exchange(written=True, status=200, body=json.dumps(body).encode()), [PAN])
     assert answer.ref_id == "x603799******7893"
@@ -273,6 +284,12 @@ async def test_tls(tls_gateway):
     gateway, trusting = tls_gateway
     answer = await client(gateway.url, tls=trusting).pay(Method.IVR, PAN, Pin("12345"), 1, "A", MOBILE)
     assert answer.code == "55"
+
+
+async def test_tls_keys_are_not_logged(monkeypatch, tmp_path):
+    """SSLKEYLOGFILE would put the keys of the card's encryption on a disk."""
+    monkeypatch.setenv("SSLKEYLOGFILE", str(tmp_path / "keys"))
+    assert not client("https://x/api")._tls.keylog_filename
 
 
 async def test_tls_is_verified(tls_gateway):

@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from ivr_agi import agi, flow
+from ivr_agi import agi, flow, logs
 from ivr_agi.simulator.gateway import Fault, Outcome, Rule
 from line import CARD, open_line
 
@@ -122,6 +122,71 @@ async def test_time_limit_of_a_call(tmp_path, monkeypatch):
 
         ended = await line.call(line.buyer(enter_card=[an_hour_later]))
         assert (ended.status, ended.reason) == ("NOINPUT", "call-too-long")
+        assert ended.heard[-2:] == ["gave-up", "goodbye"]
+
+
+async def test_paid_when_the_time_is_up(tmp_path, monkeypatch):
+    """Paid just as the call gets too long: the caller still hears it, number and all."""
+    async with open_line(tmp_path, call_limit=60) as line:
+        clock = asyncio.get_running_loop().time
+        line.gateway.rules.append(Rule(Outcome(), service="pay"))
+        paid = line.gateway._pay
+
+        def an_hour_later(*args):
+            monkeypatch.setattr("ivr_agi.call.now", lambda: clock() + 3600)
+            return paid(*args)
+
+        line.gateway._pay = an_hour_later
+        ended = await line.call(line.buyer())
+        assert ended.status == "PAID"
+        assert ended.heard[-2:] == ["repeat-reference", "goodbye"]
+
+
+async def test_no_new_payment_after_the_drain_limit(tmp_path):
+    """A caller who is still at the PIN when the limit is reached starts no `pay` any more."""
+    async with open_line(tmp_path, drain_limit=0) as line:
+        line.payments.close()
+        ended = await line.call(line.buyer())
+        assert (ended.status, ended.reason) == ("FAILED", "shutting-down")
+        assert line.services() == ["otp-v2"]
+
+
+async def test_second_signal_shortens_the_drain(tmp_path):
+    """`hurry` counts as the limit reached."""
+    async with open_line(tmp_path, drain_limit=3600) as line:
+        forever = asyncio.Event()
+
+        async def wait():
+            await forever.wait()
+            return ""
+
+        asking = asyncio.create_task(line.call(line.buyer(enter_card=[wait])))
+        while not line.channels or "ivr-agi/enter-card" not in line.channels[0].heard:
+            await asyncio.sleep(0.01)
+        hurry = asyncio.Event()
+        hurry.set()
+        await line.server.drain(hurry)
+        forever.set()
+        await asking
+
+
+async def test_log_that_cannot_be_written(tmp_path, monkeypatch):
+    """A closed pipe or a full disk behind the log stops no payment."""
+
+    class Full:
+        def write(self, _text):
+            raise OSError(28, "No space left on device")
+
+        def flush(self):
+            raise ValueError("I/O operation on closed file")
+
+        def isatty(self):
+            return False
+
+    monkeypatch.setattr("sys.stderr", Full())
+    logs.configure("DEBUG", "console")
+    async with open_line(tmp_path) as line:
+        assert (await line.call(line.buyer())).status == "PAID"
 
 
 async def test_many_calls(line):

@@ -37,6 +37,9 @@ def test_defaults_of_the_contract():
     [
         ("PORT", "x"),
         ("PORT", "70000"),
+        ("ALLOWED_PEERS", " "),
+        ("GATEWAY_URL", "https://x/api?a=b"),
+        ("CALL_LIMIT", "100000"),
         ("ALLOWED_PEERS", "10.0.0.0/33"),
         ("GATEWAY_URL", "http://core.paystar.ir/api"),
         ("GATEWAY_URL", "core.paystar.ir"),

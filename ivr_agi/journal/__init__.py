@@ -11,6 +11,7 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import sqlalchemy as sa
@@ -56,14 +57,25 @@ class NewAttempt:
 class Journal:
     """The journal, opened: `await` for the server, plain reading for the commands."""
 
-    def __init__(self, url: str) -> None:
-        """Open it and bring its schema up to date. Raises JournalError."""
-        self._engine = open_engine(url)
+    def __init__(self, url: str, *, create: bool = True) -> None:
+        """Open it and bring its schema up to date. Raises JournalError.
+
+        create: False to refuse a SQLite file that is not there, rather than begin a new journal.
+        """
+        self._engine = open_engine(url, create=create)
         migrate(self._engine)
         self._owner = this_process()
         # SQLite has one writer anyway; a second thread would only wait for the lock.
         writers = 1 if self._engine.dialect.name == "sqlite" else 4
         self._threads = ThreadPoolExecutor(writers, thread_name_prefix="journal")
+
+    @property
+    def place(self) -> str:
+        """Where the journal is, for a log: an absolute path, or an address without its password."""
+        url = self._engine.url
+        if url.get_backend_name() == "sqlite":
+            return str(Path(url.database or "").resolve())
+        return url.render_as_string(hide_password=True)
 
     def close(self) -> None:
         """Wait for what is being written, then close."""
@@ -92,6 +104,17 @@ class Journal:
         await self._write(
             lambda connection: self._step(connection, attempt_id, state, note, holds_order, fields)
         )
+
+    async def note(self, attempt_id: int, note: str) -> None:
+        """Add a line to an attempt's history without a step. Raises JournalError."""
+
+        def remember(connection: sa.Connection) -> None:
+            state = connection.execute(
+                sa.select(attempt.c.state).where(attempt.c.id == attempt_id)
+            ).scalar_one()
+            self._remember(connection, attempt_id, AttemptState(state), note, _now())
+
+        await self._write(remember)
 
     async def standing(self, order_id: str) -> AttemptState | None:
         """How far the attempt that holds an order has come; None if none does."""
@@ -126,7 +149,10 @@ class Journal:
         }
         try:
             inserted = connection.execute(sa.insert(attempt).values(values)).inserted_primary_key
-        except sa.exc.IntegrityError:  # another server was faster between the look and the insert
+        except sa.exc.IntegrityError as error:
+            if "order" not in cause(error):
+                raise
+            # Another server was faster between the look and the insert.
             raise OrderHeld(AttemptState.CREATED) from None
         assert inserted is not None  # noqa: S101 - an insert has a key
         attempt_id = int(inserted[0])

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
+from alembic.util import CommandError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -25,7 +26,7 @@ class JournalError(Exception):
     """The journal cannot be used, or a commit has failed; the message names it and the cure."""
 
 
-def open_engine(url: str) -> sa.Engine:
+def open_engine(url: str, *, create: bool = True) -> sa.Engine:
     """Make the engine for a journal address. Raises JournalError for what we cannot keep money on."""
     try:
         parsed = sa.make_url(url)
@@ -38,13 +39,16 @@ def open_engine(url: str) -> sa.Engine:
             return sa.create_engine(
                 parsed, hide_parameters=True, connect_args={"options": "-c synchronous_commit=on"}
             )
-        except ModuleNotFoundError:
+        except ImportError:
             raise JournalError("PostgreSQL needs the extra: pip install 'ivr-agi[postgres]'") from None
-    if parsed.get_backend_name() != "sqlite" or not parsed.database or parsed.database == ":memory:":
+    forgetful = (parsed.database or ":memory:").startswith((":memory:", "file:")) or parsed.query
+    if parsed.drivername not in ("sqlite", "sqlite+pysqlite") or forgetful or not parsed.database:
         raise JournalError("IVR_AGI_JOURNAL_URL: a SQLite file or PostgreSQL, nothing that forgets")
     folder = Path(parsed.database).parent
     if not folder.is_dir():
         raise JournalError(f"IVR_AGI_JOURNAL_URL: there is no folder {folder}; make it first")
+    if not create and not Path(parsed.database).is_file():
+        raise JournalError(f"IVR_AGI_JOURNAL_URL: there is no journal {Path(parsed.database).resolve()}")
     engine = sa.create_engine(parsed, hide_parameters=True)
     sa.event.listen(engine, "connect", _prepare)
     sa.event.listen(engine, "begin", _begin)
@@ -79,6 +83,8 @@ def migrate(engine: sa.Engine) -> None:
             command.upgrade(config, "head")
     except sa.exc.SQLAlchemyError as error:
         raise JournalError(f"the journal {engine.url!r} cannot be opened: {cause(error)}") from None
+    except CommandError as error:  # its schema is of a later release
+        raise JournalError(f"the journal {engine.url!r} is not this release's: {error}") from None
 
 
 def cause(error: sa.exc.SQLAlchemyError) -> str:

@@ -13,17 +13,22 @@ from pathlib import Path
 
 def this_process() -> str:
     """Name this process: `host/boot/pid/started`."""
-    return f"{socket.gethostname()[:60]}/{_boot()}/{os.getpid()}/{_started(os.getpid())}"
+    return f"{_host()}/{_boot()}/{os.getpid()}/{_started(os.getpid())}"
 
 
 def is_gone(owner: str) -> bool:
     """Whether that process is certainly gone; one on another host is not ours to judge."""
     host, _, rest = owner.partition("/")
-    if host != socket.gethostname()[:60]:
+    if host != _host():
         return False
     boot, _, rest = rest.partition("/")
     pid, _, started = rest.partition("/")
     return boot != _boot() or not pid.isdecimal() or _started(int(pid)) != started
+
+
+def _host() -> str:
+    # Two containers may have one name, but not one namespace of process ids.
+    return f"{socket.gethostname()[:60]}:{Path('/proc/self/ns/pid').readlink()}"
 
 
 def _boot() -> str:

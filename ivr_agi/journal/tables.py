@@ -45,7 +45,7 @@ class AttemptState(StrEnum):
 S = AttemptState
 # What may follow what. After `sent` nothing leads back; a late answer may still settle `unknown`.
 FOLLOWS: Final[dict[AttemptState, frozenset[AttemptState]]] = {
-    S.CREATED: frozenset({S.CREATED, S.OTP_SENT, S.FAILED}),
+    S.CREATED: frozenset({S.OTP_SENT, S.FAILED}),
     S.OTP_SENT: frozenset({S.OTP_SENT, S.SENT, S.FAILED}),
     S.SENT: frozenset({S.PAID, S.DECLINED, S.FAILED, S.UNKNOWN}),
     S.UNKNOWN: frozenset({S.PAID, S.DECLINED}),

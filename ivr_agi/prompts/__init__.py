@@ -10,7 +10,18 @@ from __future__ import annotations
 from ivr_agi.prompts.catalogue import LANGUAGES, SILENCE, catalogue
 from ivr_agi.prompts.numbers import LARGEST, digits, number
 
-__all__ = ["LANGUAGES", "LARGEST", "SILENCE", "amount", "digits", "exists", "names", "number", "reference", "text"]
+__all__ = [
+    "LANGUAGES",
+    "LARGEST",
+    "SILENCE",
+    "amount",
+    "digits",
+    "exists",
+    "names",
+    "number",
+    "reference",
+    "text",
+]
 
 
 def text(name: str, language: str) -> str:

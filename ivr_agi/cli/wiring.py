@@ -1,0 +1,91 @@
+"""What the commands share: reading the settings, and putting the parts together by them."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import structlog
+import typer
+import uvloop
+from rich.console import Console
+
+from ivr_agi import logs, settings
+from ivr_agi.gateway import Gateway
+from ivr_agi.journal import AttemptState, Journal, JournalError
+from ivr_agi.model import Secret
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from ivr_agi.settings import Settings
+
+log = structlog.get_logger()
+
+
+def fail(message: str, status: int = 2) -> NoReturn:
+    """End with a line on standard error that names the thing and the cure."""
+    typer.echo(message, err=True)
+    raise SystemExit(status)
+
+
+def run(program: Coroutine[Any, Any, int]) -> NoReturn:
+    """Run a program on the server's loop and exit with its status."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        raise SystemExit(runner.run(program))
+
+
+def read_settings(*, secret: bool = False) -> Settings:
+    """Read the settings and set the log up by them; secret: `sequence` is needed."""
+    try:
+        found = settings.load()
+    except settings.WrongSettings as wrong:
+        fail(str(wrong))
+    if secret and not found.sequence.get_secret_value():
+        fail(
+            "IVR_AGI_SEQUENCE: not set; it is the telephone gateway's identifier in PayStar's panel"
+            " (`ivr-agi demo` works without one)"
+        )
+    logs.configure(found.log_level, found.log_format)
+    for name in settings.unknown_names():
+        log.warning("settings.unknown", name=name, cure="a misspelt name? .env.example lists them all")
+    return found
+
+
+def open_journal(found: Settings, *, create: bool = True) -> Journal:
+    """Open the journal. create: False where an absent one is a mistake."""
+    try:
+        return Journal(found.journal_url, create=create)
+    except JournalError as error:
+        fail(str(error))
+
+
+def recover(journal: Journal) -> None:
+    """Settle what dead processes left."""
+    try:
+        settled = journal.recover()
+    except JournalError as error:
+        fail(str(error))
+    for state, count in settled.items():
+        cure = f"`ivr-agi journal list --state {state}`"
+        log.warning("journal.recovered", state=state, attempts=count, cure=cure)
+    in_doubt = settled.get(AttemptState.UNKNOWN, 0)
+    if in_doubt:
+        log.error("journal.in_doubt", attempts=in_doubt, cure="ask the bank whether these were paid")
+
+
+def open_gateway(found: Settings) -> Gateway:
+    """Make the gateway's client."""
+    return Gateway(
+        found.gateway_url,
+        Secret(found.sequence.get_secret_value()),
+        otp_timeout=found.otp_timeout,
+        pay_timeout=found.pay_timeout,
+    )
+
+
+def literal_console() -> Console:
+    """A console that shows what it is given: an order id is no markup. Wide where nobody sees it fold."""
+    wide = None if sys.stdout.isatty() else 200
+    return Console(markup=False, emoji=False, highlight=False, width=wide)

@@ -1,0 +1,78 @@
+"""The values that everything else speaks in."""
+
+import pytest
+from ivr_agi.model import BANKS, Msisdn, Pan, luhn
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "09123456789",
+        "9123456789",
+        "989123456789",
+        "+989123456789",
+        "00989123456789",
+        "0000989123456789",
+        "2109123456789",
+        "21989123456789",
+        "210989123456789",
+        "+98 912 345 6789",
+        "0912-345-6789",
+    ],
+)
+def test_mobile_numbers(text):
+    """The forms in which trunks, dialplans and thumbs deliver an Iranian mobile."""
+    assert Msisdn.parse(text) == "+989123456789"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "unknown",
+        "anonymous",
+        "02188888888",
+        "+9607712345678",
+        "+9607712345",
+        "009607712345",
+        "+14155550100",
+        "0912345678",
+        "091234567890",
+        "۰۹۱۲۳۴۵۶۷۸۹",
+        "sip:09123456789@x",
+    ],
+)
+def test_no_mobile_numbers(text):
+    """Withheld, landline, foreign, too short, too long, garbage."""
+    assert Msisdn.parse(text) is None
+
+
+def test_luhn():
+    """Every single wrong digit, and every neighbouring pair exchanged but 09 and 90, is found out."""
+    card = "6037991234567893"
+    assert luhn(card)
+    for place in range(16):
+        for digit in "0123456789":
+            if digit != card[place]:
+                assert not luhn(card[:place] + digit + card[place + 1 :])
+    for place in range(15):
+        first, second = card[place : place + 2]
+        if first != second and {first, second} != {"0", "9"}:
+            assert not luhn(card[:place] + second + first + card[place + 2 :])
+
+
+@pytest.mark.parametrize("bank", BANKS)
+def test_every_bank(bank):
+    """A card of each bank is taken, with its mask."""
+    body = f"{bank}123456789"
+    card = next(body + digit for digit in "0123456789" if luhn(body + digit))
+    assert Pan(card).masked == f"{bank}******{card[-4:]}"
+
+
+@pytest.mark.parametrize(
+    "digits", ["", "603799123456789", "60379912345678930", "603799123456789x", "۶۰۳۷۹۹۱۲۳۴۵۶۷۸۹۳"]
+)
+def test_no_card(digits):
+    """Sixteen ASCII digits, no more, no less."""
+    with pytest.raises(ValueError, match="not a card number"):
+        Pan(digits)
