@@ -6,6 +6,7 @@ heard and what the dialplan was told. Sockets are real and hidden here.
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,27 @@ if TYPE_CHECKING:
 SEQUENCE = "acd54b56ddd651a5cc3v"
 CARD = "6037991234567893"
 MOBILE = "09123456789"
+
+
+class Thinking:
+    """An answer that the caller thinks over: `asked` when the question is put, keyed once he may `go_on`."""
+
+    def __init__(self, keys: str) -> None:
+        self.keys = keys
+        self.asked = asyncio.Event()
+        self.go_on = asyncio.Event()
+
+    async def __call__(self) -> str:
+        self.asked.set()
+        await self.go_on.wait()
+        return self.keys
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait for what no event tells: another process's row, a line of the log."""
+    async with asyncio.timeout(20):
+        while not condition():
+            await asyncio.sleep(0.005)
 
 
 @dataclass
@@ -115,4 +137,4 @@ async def open_line(folder: Path, *, gateway_url: str = "", **given: Any) -> Asy
             journal.close()
 
 
-__all__ = ["CARD", "MOBILE", "SEQUENCE", "Ended", "Line", "open_line", "sample_card"]
+__all__ = ["CARD", "MOBILE", "SEQUENCE", "Ended", "Line", "Thinking", "open_line", "sample_card", "until"]

@@ -4,11 +4,11 @@ import asyncio
 import signal
 
 import pytest
+
 from ivr_agi import agi
 from ivr_agi.agi import (
     Agi,
     BadEnvironment,
-    Codec,
     CommandRefused,
     Keyed,
     MissingSound,
@@ -16,6 +16,7 @@ from ivr_agi.agi import (
     parse_environment,
 )
 from ivr_agi.model import Hangup
+from ivr_agi.simulator.channel import split_words
 
 
 class Peer:
@@ -195,7 +196,7 @@ async def test_minus_one_of_a_hangup(peer, line, status):
     assert line.hung_up.is_set()
 
 
-async def test_silence(peer, monkeypatch):
+async def test_silence(peer):
     """A peer that accepts a command and says nothing is let go."""
     with pytest.raises(Hangup):
         await both(peer.wire.ask("NOOP", 0.05), peer.heard())
@@ -228,8 +229,6 @@ async def test_late_answer_is_not_the_next_ones(peer, line):
 async def test_no_value_makes_a_second_command(peer, line, value):
     """One value, one line, one argument, whatever it holds."""
     _, (command,) = await both(line.set_variable("X", value), peer.answers("200 result=1\n"))
-    from ivr_agi.simulator.channel import split_words
-
     words = split_words(command)
     assert words[:3] == ["SET", "VARIABLE", "X"]
     assert len(words) == 4

@@ -4,10 +4,11 @@ import asyncio
 import re
 
 import pytest
+from line import CARD, open_line, sample_card, until
+
 from ivr_agi import outcomes, prompts
 from ivr_agi.simulator.channel import HANG_UP
 from ivr_agi.simulator.gateway import Fault, Outcome, Rule
-from line import CARD, open_line, sample_card
 
 OTHER_CARD = sample_card("51", bank="610433")
 
@@ -83,6 +84,15 @@ async def test_music_while_the_bank_is_asked(line):
         "SET MUSIC ON",
         "SET MUSIC OF",
     ]
+
+
+async def test_payid_is_told_before_anything_is_sent(line):
+    """A call that is lost in the middle can be found in the journal: PAYID is set when the attempt begins."""
+    seen = []
+    channel = await line.dial(line.buyer())
+    line.gateway._on_sms = lambda _sms: seen.append(dict(channel.variables))
+    await channel.run()
+    assert seen == [{"PAYID": "1"}]
 
 
 async def test_each_answer_is_one_get_data(line):
@@ -408,8 +418,7 @@ async def test_hang_up_during_the_cool_down(tmp_path):
     async with open_line(tmp_path, otp_cooldown=30) as line:
         channel = await line.dial(line.buyer(enter_pin=["*#", line.pin()]))
         running = asyncio.create_task(channel.run())
-        while channel.heard.count("ivr-agi/please-wait") < 2:
-            await asyncio.sleep(0.01)
+        await until(lambda: channel.heard.count("ivr-agi/please-wait") == 2)
         channel.hang_up()
         variables = await running
         assert variables["PAYSTATUS"] == "HANGUP"
@@ -696,7 +705,7 @@ async def test_hang_up_while_sent_is_written(line, monkeypatch):
     running = asyncio.create_task(channel.run())
     await written.wait()
     channel.hang_up()
-    await asyncio.sleep(0.05)  # for HANGUP to cross the loopback
+    await until(next(iter(line.server._calls.values())).hung_up.is_set)
     go_on.set()
     variables = await running
     assert (variables["PAYSTATUS"], variables["PAYREASON"]) == ("HANGUP", "hangup")
@@ -710,8 +719,7 @@ async def test_hang_up_during_otp(line):
     line.gateway.rules.append(Rule(Outcome(wait=answer), service="otp-v2"))
     channel = await line.dial(line.buyer())
     running = asyncio.create_task(channel.run())
-    while not line.gateway.requests:
-        await asyncio.sleep(0.01)
+    await until(lambda: line.gateway.requests)
     channel.hang_up()
     answer.set()
     variables = await running
@@ -747,8 +755,7 @@ async def test_line_lost_during_pay(line):
     running.cancel()
     channel._writer.transport.abort()
     answer.set()
-    while states(line) != ["paid"]:
-        await asyncio.sleep(0.01)
+    await until(lambda: states(line) == ["paid"])
     assert len(line.gateway.charges) == 1
 
 

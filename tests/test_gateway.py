@@ -6,6 +6,7 @@ import ssl
 
 import pytest
 import trustme
+
 from ivr_agi.gateway import Exchange, Gateway, read_otp, read_pay
 from ivr_agi.model import Method, Msisdn, OtpVerdict, Pan, Pin, Secret, Verdict
 from ivr_agi.simulator.gateway import Fault, GatewaySimulator, Outcome, Rule

@@ -3,8 +3,9 @@
 import ast
 from pathlib import Path
 
-import ivr_agi
 import pytest
+
+import ivr_agi
 
 ROOT = Path(ivr_agi.__file__).parent
 

@@ -2,11 +2,12 @@
 
 import asyncio
 import sqlite3
-import subprocess
-import sys
 
 import pytest
 import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+
 from ivr_agi.journal import AttemptState, IllegalStep, Journal, JournalError, NewAttempt, OrderHeld, owner
 from ivr_agi.journal.tables import FOLLOWS, HOLDING, metadata
 
@@ -157,8 +158,8 @@ async def test_recovery(url):
     journal = Journal(url)
     for state in S:
         await bring(journal, state, f"order-{state}")
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait()
+    gone = await asyncio.create_subprocess_exec("true")
+    await gone.wait()
     with journal._engine.begin() as connection:
         dead = owner.this_process().rsplit("/", 2)[0] + f"/{gone.pid}/12345"
         connection.execute(sa.text("UPDATE attempt SET owner = :dead"), {"dead": dead})
@@ -286,9 +287,6 @@ def test_journal_that_must_be_there(url):
 
 def test_migrations_make_what_tables_say(journal):
     """The schema that alembic builds is the one that the code uses."""
-    from alembic.autogenerate import compare_metadata
-    from alembic.migration import MigrationContext
-
     with journal._engine.connect() as connection:
         context = MigrationContext.configure(
             connection, opts={"compare_type": True, "compare_server_default": False}

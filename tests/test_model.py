@@ -1,6 +1,7 @@
 """The values that everything else speaks in."""
 
 import pytest
+
 from ivr_agi.model import BANKS, Msisdn, Pan, luhn
 
 

@@ -3,9 +3,10 @@
 import asyncio
 
 import pytest
+from line import CARD, Thinking, open_line, until
+
 from ivr_agi import agi, flow, logs
 from ivr_agi.simulator.gateway import Fault, Outcome, Rule
-from line import CARD, open_line
 
 
 async def closed_at_once(port, host="127.0.0.1"):
@@ -31,17 +32,11 @@ async def test_strangers_are_closed_at_once(tmp_path, logged):
 async def test_one_call_too_many(tmp_path, logged):
     """Over MAX_CALLS the next one is closed, not queued; when a call has ended there is room again."""
     async with open_line(tmp_path, max_calls=1) as line:
-        held = asyncio.Event()
-
-        async def wait():
-            await held.wait()
-            return CARD
-
-        first = asyncio.create_task(line.call(line.buyer(enter_card=[wait])))
-        while not line.channels or "ivr-agi/enter-card" not in line.channels[0].heard:
-            await asyncio.sleep(0.01)
+        card = Thinking(CARD)
+        first = asyncio.create_task(line.call(line.buyer(enter_card=[card])))
+        await card.asked.wait()
         assert await closed_at_once(line.port)
-        held.set()
+        card.go_on.set()
         assert (await first).status == "PAID"
         again = await line.call(line.buyer(), "amount=50000&order_id=B")
         assert again.status == "PAID"
@@ -68,20 +63,14 @@ async def test_silent_peer_is_let_go(line, monkeypatch):
 async def test_drain_lets_calls_end(tmp_path):
     """Draining: nobody new gets in, the call under way is led to its end."""
     async with open_line(tmp_path, drain_limit=30) as line:
-        held = asyncio.Event()
-
-        async def wait():
-            await held.wait()
-            return CARD
-
-        call = asyncio.create_task(line.call(line.buyer(enter_card=[wait])))
-        while not line.channels or "ivr-agi/enter-card" not in line.channels[0].heard:
-            await asyncio.sleep(0.01)
+        card = Thinking(CARD)
+        call = asyncio.create_task(line.call(line.buyer(enter_card=[card])))
+        await card.asked.wait()
         draining = asyncio.create_task(line.server.drain())
         await asyncio.sleep(0)
         with pytest.raises(ConnectionError):
             await asyncio.open_connection("127.0.0.1", line.port)
-        held.set()
+        card.go_on.set()
         assert (await call).status == "PAID"
         await draining
 
@@ -93,20 +82,14 @@ async def test_drain_limit_cuts_questions_not_payments(tmp_path):
         line.gateway.rules.append(Rule(Outcome(wait=answer), service="pay"))
         paying = asyncio.create_task(line.call(line.buyer()))
         await line.gateway.arrived.wait()
-        forever = asyncio.Event()
-
-        async def wait():
-            await forever.wait()
-            return ""
-
-        asking = asyncio.create_task(line.call(line.buyer(enter_card=[wait]), "amount=50000&order_id=B"))
-        while "ivr-agi/enter-card" not in line.channels[-1].heard or len(line.channels) < 2:
-            await asyncio.sleep(0.01)
+        card = Thinking("")
+        asking = asyncio.create_task(line.call(line.buyer(enter_card=[card]), "amount=50000&order_id=B"))
+        await card.asked.wait()
         draining = asyncio.create_task(line.server.drain())
         answer.set()
         assert (await paying).status == "PAID"
         await draining
-        forever.set()
+        card.go_on.set()
         assert (await asking).status == ""  # nobody was left to tell: the dialplan's `lost`
         assert [attempt["state"] for attempt in line.attempts()] == ["paid"]
 
@@ -154,19 +137,13 @@ async def test_no_new_payment_after_the_drain_limit(tmp_path):
 async def test_second_signal_shortens_the_drain(tmp_path):
     """`hurry` counts as the limit reached."""
     async with open_line(tmp_path, drain_limit=3600) as line:
-        forever = asyncio.Event()
-
-        async def wait():
-            await forever.wait()
-            return ""
-
-        asking = asyncio.create_task(line.call(line.buyer(enter_card=[wait])))
-        while not line.channels or "ivr-agi/enter-card" not in line.channels[0].heard:
-            await asyncio.sleep(0.01)
+        card = Thinking("")
+        asking = asyncio.create_task(line.call(line.buyer(enter_card=[card])))
+        await card.asked.wait()
         hurry = asyncio.Event()
         hurry.set()
         await line.server.drain(hurry)
-        forever.set()
+        card.go_on.set()
         await asking
 
 
@@ -279,8 +256,7 @@ async def test_outcome_is_written_when_the_journal_is_back(line, monkeypatch, lo
             "CREATE TRIGGER no BEFORE INSERT ON history BEGIN SELECT RAISE(ABORT, 'disk'); END"
         )
     answer.set()
-    while "journal.outcome_not_written" not in [entry["event"] for entry in logged]:
-        await asyncio.sleep(0.01)
+    await until(lambda: "journal.outcome_not_written" in [entry["event"] for entry in logged])
     with line.journal._engine.begin() as connection:
         connection.exec_driver_sql("DROP TRIGGER no")
     assert (await calling).status == "PAID"

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+
 from ivr_agi import settings
 from ivr_agi.settings import Settings, WrongSettings, load
 

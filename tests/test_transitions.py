@@ -4,6 +4,8 @@ import re
 from pathlib import Path
 
 import pytest
+from line import CARD, open_line, sample_card
+
 from ivr_agi import flow
 from ivr_agi.call import GaveUp
 from ivr_agi.flow import ANYWHERE, HANDLERS, MOVES, TRANSITIONS, Event, ForbiddenTransition, State
@@ -11,7 +13,6 @@ from ivr_agi.model import Hangup, Method, Msisdn, Pan
 from ivr_agi.session import Payment
 from ivr_agi.simulator.channel import HANG_UP
 from ivr_agi.simulator.gateway import Fault, Outcome, Rule
-from line import CARD, open_line, sample_card
 
 ROOT = Path(__file__).parent.parent
 PAIRS = [(state, event) for state, moves in TRANSITIONS.items() for event in moves]

@@ -105,7 +105,7 @@ def take_charge(
     mobile: Annotated[str | None, typer.Option(help="The payer's mobile; asked if absent.")] = None,
 ) -> None:
     """Take a payment in the terminal (method 2.2); card and PIN are typed unseen."""
-    found = read_settings(secret=True)
+    found = read_settings(secret=True, quiet=True)
     journal = open_journal(found)
     recover(journal)
     payments = Payments(journal, open_gateway(found))

@@ -30,7 +30,7 @@ FREE_TEXT = ("order_id", "ref_id", "reason")  # somebody else's words, unlike th
 
 def look(read: Callable[[Journal], T]) -> T:
     """Read from the journal, which must be there."""
-    journal = open_journal(read_settings(), create=False)
+    journal = open_journal(read_settings(quiet=True), create=False)
     try:
         return read(journal)
     except JournalError as error:

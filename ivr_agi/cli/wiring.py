@@ -36,8 +36,11 @@ def run(program: Coroutine[Any, Any, int]) -> NoReturn:
         raise SystemExit(runner.run(program))
 
 
-def read_settings(*, secret: bool = False) -> Settings:
-    """Read the settings and set the log up by them; secret: `sequence` is needed."""
+def read_settings(*, secret: bool = False, quiet: bool = False) -> Settings:
+    """Read the settings and set the log up by them.
+
+    secret: `sequence` is needed. quiet: a person is looking on; only what went wrong is logged.
+    """
     try:
         found = settings.load()
     except settings.WrongSettings as wrong:
@@ -47,7 +50,7 @@ def read_settings(*, secret: bool = False) -> Settings:
             "IVR_AGI_SEQUENCE: not set; it is the telephone gateway's identifier in PayStar's panel"
             " (`ivr-agi demo` works without one)"
         )
-    logs.configure(found.log_level, found.log_format)
+    logs.configure("ERROR" if quiet else found.log_level, found.log_format)
     for name in settings.unknown_names():
         log.warning("settings.unknown", name=name, cure="a misspelt name? .env.example lists them all")
     return found

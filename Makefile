@@ -1,0 +1,49 @@
+# Each target sets itself up in .venv; nothing has to be installed by hand but make, git and Python 3.11+.
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help demo test check lint format sounds picture clean
+
+help:  ## this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
+
+demo: .venv/ready  ## pay by phone with the keyboard: no Asterisk, no credentials
+	@$(BIN)/ivr-agi demo
+
+test: .venv/dev lint  ## everything: style, types, all tests, a real Asterisk among them
+	@tools/debian-packages espeak-ng mmdebstrap
+	$(BIN)/pytest -n 2 --ignore tests/asterisk
+	$(BIN)/pytest tests/asterisk
+
+check: .venv/dev lint  ## the same without Asterisk: half a minute
+	$(BIN)/pytest -n 2 --ignore tests/asterisk
+
+lint: .venv/dev  ## style and types
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+
+format: .venv/dev  ## put the style right
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+sounds: .venv/ready  ## build the sounds whose words have changed
+	@tools/debian-packages espeak-ng
+	$(BIN)/ivr-agi sounds build
+
+picture: .venv/ready  ## draw docs/demo.svg anew
+	$(BIN)/python tools/draw_demo.py docs/demo.svg
+
+clean:  ## remove what was set up or built; the Asterisk of the tests stays in .cache
+	rm -rf .venv dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+.venv/ready: pyproject.toml
+	@tools/python-ready $(PYTHON)
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+.venv/dev: .venv/ready
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
