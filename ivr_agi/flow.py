@@ -235,7 +235,7 @@ async def send_pin(call: Call, payment: Payment) -> Event:
             payment.end(refused.reason)
             return E.REFUSED
         payment.attempt_id = payment.attempt.id
-        # Told at once: a call lost from here on can be found in the journal; one lost without it was not charged.
+        # Told at once: a call lost later can be found in the journal, one lost without it was not charged.
         await call.tell_dialplan("PAYID", str(payment.attempt_id))
     async with call.please_wait():
         now = asyncio.get_running_loop().time()
