@@ -14,7 +14,7 @@ demo: .venv/ready  ## pay by phone with the keyboard: no Asterisk, no credential
 test: .venv/dev lint  ## everything: style, types, all tests, a real Asterisk among them
 	@tools/debian-packages espeak-ng mmdebstrap
 	$(BIN)/pytest -n 2 --ignore tests/asterisk
-	$(BIN)/pytest tests/asterisk
+	$(BIN)/pytest -n 2 tests/asterisk
 
 check: .venv/dev lint  ## the same without Asterisk: half a minute
 	$(BIN)/pytest -n 2 --ignore tests/asterisk

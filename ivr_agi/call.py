@@ -3,7 +3,7 @@
 A question is a loop here, so that the call's states in `flow.py` need none: its tries, its own
 word for nothing keyed and for a wrong answer, more help at the second time, stray `#`, `*` to
 start over. Each answer is collected by one GET DATA, because Asterisk loses keys between two
-commands; a key that interrupts what is said in front of a question is the answer's first.
+commands; a digit that interrupts what is said in front of a question is the answer's first.
 Answers are never logged.
 """
 
@@ -30,8 +30,7 @@ T = TypeVar("T")
 
 FOLDER: Final = "ivr-agi/"  # under sounds/LANG of Asterisk
 SILENCE: Final = "silence"
-KEYS: Final = "0123456789*#"
-LEFT_OVER: Final = 0.7  # seconds after an answer in which a key still belongs to it: pressed once too often
+DIGITS: Final = "0123456789"
 STRAYS: Final = 6  # stray `#` and `*` at one question; then it is as if nothing was keyed
 
 
@@ -86,7 +85,6 @@ class Call:
         self._timeout_ms = round(digit_timeout * 1000)
         self._music_class = music_class
         self._overdue = overdue
-        self._answered_at = -LEFT_OVER
         self.language = Language.FA
 
     @property
@@ -111,17 +109,11 @@ class Call:
         await self._agi.set_variable(name, value)
 
     async def play(self, *clips: str, keys: str = "") -> str:
-        """Play clips one after the other; returns the key among `keys` that interrupted, or ''.
-
-        A key that comes right after an answer was one too many of it: the clip begins again.
-        """
+        """Play clips one after the other; returns the key among `keys` that interrupted, or ''."""
         for clip in clips:
             self._watch_the_clock()
             try:
-                key = await self._agi.stream_file(FOLDER + clip, keys)
-                while key and now() - self._answered_at < LEFT_OVER:
-                    key = await self._agi.stream_file(FOLDER + clip, keys)
-                if key:
+                if key := await self._agi.stream_file(FOLDER + clip, keys):
                     return key
             except MissingSound:
                 self._miss(clip)
@@ -172,8 +164,10 @@ class Call:
 
     async def _collect(self, question: Question[T], lead: tuple[str, ...]) -> str:
         """The keys of one answer; '' when nothing was keyed."""
-        typed = await self.play(*lead, keys=KEYS)
-        typed = "" if typed == "#" else typed  # a `#` out of habit, after the answer before
+        # The first clip is heard out: a key pressed once too often for the answer before is thrown away
+        # with it, and confirms nothing. From then on a digit is the first of this answer.
+        await self.play(*lead[:1])
+        typed = await self.play(*lead[1:], keys=DIGITS)
         prompt = SILENCE if typed else question.prompt
         for _ in range(STRAYS):
             room = self._room(question, typed)
@@ -208,9 +202,8 @@ class Call:
                 keyed = await self._agi.get_data(sound, self._timeout_ms, room)
             except MissingSound:
                 self._miss(sound)
-                continue
-            self._answered_at = now()
-            return keyed
+            else:
+                return keyed
         raise NoSound(prompt)
 
     def take_your_time(self) -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from ivr_agi import outcomes, prompts
-from ivr_agi.call import KEYS, Forged, GaveUp, NoSound, Question
+from ivr_agi.call import Forged, GaveUp, NoSound, Question
 from ivr_agi.model import Hangup, Language, Method, Msisdn, OtpVerdict, Pan, PayStatus, Pin, Verdict
 from ivr_agi.outcomes import Next
 from ivr_agi.payments import JournalError, Refused
@@ -166,7 +166,7 @@ async def welcome(call: Call, payment: Payment) -> Event:
     if payment.refusal:
         payment.refuse(payment.refusal)
         return E.REFUSED
-    await call.play("welcome", keys=KEYS)
+    await call.play("welcome")  # to its end: a key now answers nothing that has been asked
     return E.READY
 
 
@@ -346,15 +346,21 @@ async def converse(call: Call, payment: Payment) -> None:
     call.take_your_time()
     variables = payment.variables()
     await payment.release(variables["PAYREASON"] or "not-finished")
+    told = False
     try:
         for name, value in variables.items():
             await call.tell_dialplan(name, value)
+        told = True
         await say_goodbye(call, payment)
     except Hangup:
         pass  # the dialplan has been told, or nobody is left to tell
     except (GaveUp, NoSound) as error:
         log.warning("call.end_not_heard", why=type(error).__name__)
-    log.info("call.ended", **{name.removeprefix("PAY").lower(): value for name, value in variables.items()})
+    log.info(
+        "call.ended",
+        told=told,
+        **{name.removeprefix("PAY").lower(): value for name, value in variables.items()},
+    )
 
 
 async def run(call: Call, payment: Payment) -> None:

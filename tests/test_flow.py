@@ -341,10 +341,9 @@ async def test_star_starts_over(line, keys):
     assert "invalid-card" not in ended.heard
 
 
-async def test_key_into_a_prompt_is_the_first_of_the_answer(line, monkeypatch):
-    """A caller who keys into "that card is not valid" loses no digit."""
-    monkeypatch.setattr("ivr_agi.call.LEFT_OVER", 0)  # this caller takes no time to think
-    script = line.buyer(enter_card=["1111111111111111"]) | {"invalid-card": CARD}
+async def test_key_into_a_prompt_is_the_first_of_the_answer(line):
+    """A caller who keys into the help in front of the question loses no digit."""
+    script = line.buyer(enter_card=["1111111111111111", "1111111111111111"]) | {"help-card": CARD}
     ended = await line.call(script)
     assert ended.status == "PAID"
     assert ended.variables["PAYCARD"] == "603799******7893"
@@ -352,9 +351,20 @@ async def test_key_into_a_prompt_is_the_first_of_the_answer(line, monkeypatch):
 
 async def test_one_digit_too_many(line):
     """A seventeenth digit, right after the sixteenth, is not the first of the next answer."""
-    ended = await line.call(line.buyer(enter_card=["11111111111111111", CARD]))
-    assert ended.heard.count("invalid-card") == 2  # begun again, not cut off
-    assert ended.status == "PAID"
+    script = line.buyer(enter_card=["1111111111111111", CARD]) | {"invalid-card": "1"}
+    channel = await line.dial(script)
+    channel._handset._keeps_keys = False  # as Asterisk: keys during a clip that none may interrupt are lost
+    assert (await channel.run())["PAYSTATUS"] == "PAID"
+
+
+async def test_double_press_confirms_nothing(line):
+    """1 pressed twice at the language, or `#` twice after the amount: the amount is still read out, and asked."""
+    script = line.buyer(choose_language="1", enter_amount="50000#") | {"amount-is": "1#"}
+    channel = await line.dial(script, "order_id=A-1&language=ask")
+    channel._handset._keeps_keys = False
+    await channel.run()
+    heard = [sound.removeprefix("ivr-agi/") for sound in channel.heard]
+    assert heard[3:8] == ["amount-is", "numbers/50", "numbers/thousand", "rial", "confirm-amount"]
 
 
 async def test_one_into_the_amount_pays(line):

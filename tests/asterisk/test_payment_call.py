@@ -23,9 +23,9 @@ ORDER = {"AMOUNT": "50000", "ORDER": "A-1"}
 
 
 def answers(gateway, **more):
-    """What a caller keys who knows the way: he interrupts the greeting, and pays."""
+    """What a caller keys who knows the way: he cuts the amount short, and pays."""
     pin = lambda: gateway.pin_for(CARD) + "#"  # noqa: E731
-    usual = {"welcome": "5", "amount-is": "1", "enter-card": CARD, "enter-pin": pin}
+    usual = {"numbers/50": "1", "enter-card": CARD, "enter-pin": pin}
     return usual | {name.replace("_", "-"): keys for name, keys in more.items()}
 
 
@@ -43,7 +43,7 @@ async def asked(gateway):
 
 async def test_paid(asterisk, gateway, server, tmp_path):
     """Keys 1, card and PIN, hears the tracking number; the merchant is told PAID with that number, once."""
-    keys = answers(gateway, confirm_amount="1", repeat_reference="2") | {"amount-is": ""}
+    keys = answers(gateway, confirm_amount="1", repeat_reference="2") | {"numbers/50": ""}
     async with caller(asterisk, server, keys=keys) as call:
         record = await call.ended()
 
@@ -109,7 +109,7 @@ async def test_hang_up_before_paying(asterisk, gateway, server):
 
 async def test_cancelled(asterisk, gateway, server):
     """Keys the amount, then 2, in a merchant's own dialplan: it goes on behind Gosub(), and knows."""
-    keys = answers(gateway, enter_amount="50000#", rial="2") | {"amount-is": ""}
+    keys = answers(gateway, enter_amount="50000#", rial="2") | {"numbers/50": ""}
     async with caller(asterisk, server, "s@shop", keys, variables={}) as call:
         record = await call.ended()
 
