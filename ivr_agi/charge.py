@@ -6,11 +6,11 @@ nobody's shell history: they are never options. Exit status: 0 paid, 1 not paid,
 
 from __future__ import annotations
 
+import asyncio
 import getpass
 import signal
 import sys
 import time
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -20,8 +20,7 @@ from ivr_agi.payments import JournalError, Refused
 from ivr_agi.request import BadRequest, make_order_id, read_amount, read_order_id
 
 if TYPE_CHECKING:
-    import asyncio
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from rich.console import Console
 
@@ -76,23 +75,20 @@ def charge(  # noqa: PLR0913 - what may be given on the command line
     if not ready:
         runner.run(payments.abandon(attempt, "cancelled"))
         return NOT_PAID
-    with _carried_through(console):
-        return _report(console, attempt, runner.run(payments.pay(attempt, pan, pin)))
+    return _report(console, attempt, runner.run(_carry_through(payments, console, attempt, pan, pin)))
 
 
-@contextmanager
-def _carried_through(console: Console) -> Iterator[None]:
-    """Once `pay` has begun, nothing short of a kill stops it: its outcome would be lost to the operator."""
+async def _carry_through(
+    payments: Payments, console: Console, attempt: Attempt, pan: Pan, pin: Pin
+) -> PayAnswer:
+    """Pay; from here on nothing short of a kill stops it, or its outcome would be lost to the operator."""
 
-    def say(_number: int, _frame: object) -> None:
+    def say() -> None:
         console.print("The payment has been sent and is carried through; please wait.")
 
-    before = {number: signal.signal(number, say) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, say)
+    return await payments.pay(attempt, pan, pin)
 
 
 def _have_pin(  # noqa: PLR0913 - one step of charge()

@@ -183,7 +183,9 @@ async def test_recovery_leaves_the_living_alone(url):
     """Attempts of a process that lives, and of another host, are not this start's business."""
     journal = Journal(url)
     await bring(journal, S.SENT)
-    assert Journal(url).recover() == {}
+    another = Journal(url)
+    assert another.recover() == {}
+    another.close()
     with journal._engine.begin() as connection:
         connection.execute(sa.text("UPDATE attempt SET owner = 'elsewhere/boot/1/2'"))
     assert journal.recover() == {}

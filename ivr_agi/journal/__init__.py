@@ -63,7 +63,11 @@ class Journal:
         create: False to refuse a SQLite file that is not there, rather than begin a new journal.
         """
         self._engine = open_engine(url, create=create)
-        migrate(self._engine)
+        try:
+            migrate(self._engine)
+        except JournalError:
+            self._engine.dispose()
+            raise
         self._owner = this_process()
         # SQLite has one writer anyway; a second thread would only wait for the lock.
         writers = 1 if self._engine.dialect.name == "sqlite" else 4

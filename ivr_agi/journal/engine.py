@@ -63,6 +63,7 @@ def _prepare(connection: Any, _record: object) -> None:
         cursor.execute(f"PRAGMA {name}={wanted}")
         found = cursor.execute(f"PRAGMA {name}").fetchone()[0]
         if found != wanted:
+            connection.close()
             raise JournalError(f"SQLite refuses {name}={wanted} (it says {found}): use a local disk")
     cursor.close()
 
