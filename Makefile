@@ -12,7 +12,8 @@ demo: .venv/ready  ## pay by phone with the keyboard: no Asterisk, no credential
 	@$(BIN)/ivr-agi demo
 
 test: .venv/dev lint  ## everything: style, types, all tests, a real Asterisk among them
-	@tools/debian-packages espeak-ng mmdebstrap
+	@tools/debian-packages espeak-ng mmdebstrap systemd
+	@tools/promtool
 	$(BIN)/pytest -n 2 --ignore tests/asterisk
 	$(BIN)/pytest -n 2 tests/asterisk
 

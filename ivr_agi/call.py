@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 import structlog
 
+from ivr_agi import metrics
 from ivr_agi.agi import BadEnvironment, CommandRefused, Keyed, MissingSound
 from ivr_agi.model import Hangup, Language
 
@@ -86,6 +87,7 @@ class Call:
         self._music_class = music_class
         self._overdue = overdue
         self.language = Language.FA
+        self.tried = 0  # answers waited for, at all questions
 
     @property
     def hung_up(self) -> bool:
@@ -123,14 +125,17 @@ class Call:
         """Ask until the answer is valid; `lead` is said before it. Raises GaveUp, Hangup."""
         said: tuple[str, ...] = lead
         for attempt in range(1, self._tries + 1):
+            self.tried += 1
             keys = await self._collect(question, said)
             if keys:
                 value = question.read(keys)
                 if value is not None:
+                    metrics.answers.labels(question.prompt, str(attempt)).inc()
                     return value
             word = question.wrong if keys else question.nothing
             said = (word, question.help) if attempt > 1 else (word,)
             log.info("question.unanswered", question=question.prompt, attempt=attempt, heard=bool(keys))
+        metrics.answers.labels(question.prompt, metrics.GAVE_UP).inc()
         await self.play(word)
         raise GaveUp
 
@@ -211,6 +216,7 @@ class Call:
         self._overdue = math.inf
 
     def _miss(self, sound: str) -> None:
+        metrics.sounds_missing.labels(self.language).inc()
         log.error(
             "sound.missing",
             sound=sound.removeprefix(FOLDER),

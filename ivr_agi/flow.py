@@ -1,8 +1,8 @@
 """THE CALL: its states, which event leads from which to which, and a handler for each, in order.
 
 Read it top to bottom: it is the call as the caller meets it. TRANSITIONS is the only authority; the
-runner refuses what it does not have, `ivr-agi flow` prints it, and a test walks every line of it.
-A handler says and asks, and returns an event; money moves in `payments.py` alone.
+runner (`conversation.py`) refuses what it does not have, `ivr-agi flow` prints it, and a test walks
+every line of it. A handler says and asks, and returns an event; money moves in `payments.py` alone.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from ivr_agi import outcomes, prompts
-from ivr_agi.call import Forged, GaveUp, NoSound, Question
+from ivr_agi.call import Forged, GaveUp, Question
 from ivr_agi.model import Hangup, Language, Method, Msisdn, OtpVerdict, Pan, PayStatus, Pin, Verdict
 from ivr_agi.outcomes import Next
-from ivr_agi.payments import JournalError, Refused
+from ivr_agi.payments import Refused
 from ivr_agi.request import BadRequest, make_order_id, read_amount
 
 if TYPE_CHECKING:
@@ -91,10 +91,6 @@ MOVES: Final[dict[State, dict[Event, State]]] = {
 # The caller may go at any time, and no call lasts for ever. A `pay` under way is carried through.
 ANYWHERE: Final = {E.HANGUP: S.END, E.TOO_LONG: S.END}
 TRANSITIONS: Final = {state: moves | ANYWHERE for state, moves in MOVES.items()}
-
-
-class ForbiddenTransition(Exception):  # noqa: N818 - named for what it is
-    """A handler returned an event that TRANSITIONS does not have for its state: a bug of ours."""
 
 
 # -- the questions ------------------------------------------------------------------------------------
@@ -181,6 +177,7 @@ async def check_order(_call: Call, payment: Payment) -> Event:
     """Turn away an order that is paid, being paid or in doubt; make an id where none was given."""
     if not payment.order_id:
         payment.order_id = make_order_id(datetime.now(UTC))
+        structlog.contextvars.bind_contextvars(order=payment.order_id)  # each line of the log has it
         return E.READY
     try:
         await payment.payments.check_order(payment.order_id)
@@ -327,77 +324,6 @@ HANDLERS: Final[dict[State, Callable[[Call, Payment], Awaitable[Event]]]] = {
     S.PIN: enter_pin_or_ask_again,
     S.PAY: pay,
 }
-
-
-# -- the runner ---------------------------------------------------------------------------------------
-
-
-async def converse(call: Call, payment: Payment) -> None:
-    """Lead one call from its beginning to its end; the dialplan is told whatever happens."""
-    try:
-        await run(call, payment)
-    except JournalError as error:
-        log.error("journal.failed", error=str(error))
-        payment.broken("not-recorded")
-    except Exception:
-        log.exception("call.broken")
-        payment.broken("out-of-order")
-    payment.pan = payment.pin = None
-    call.take_your_time()
-    variables = payment.variables()
-    await payment.release(variables["PAYREASON"] or "not-finished")
-    told = False
-    try:
-        for name, value in variables.items():
-            await call.tell_dialplan(name, value)
-        told = True
-        await say_goodbye(call, payment)
-    except Hangup:
-        pass  # the dialplan has been told, or nobody is left to tell
-    except (GaveUp, NoSound) as error:
-        log.warning("call.end_not_heard", why=type(error).__name__)
-    log.info(
-        "call.ended",
-        told=told,
-        **{name.removeprefix("PAY").lower(): value for name, value in variables.items()},
-    )
-
-
-async def run(call: Call, payment: Payment) -> None:
-    """Go from state to state by TRANSITIONS until END. Raises ForbiddenTransition."""
-    clock = asyncio.get_running_loop().time
-    state = S.WELCOME
-    while state is not S.END:
-        since = clock()
-        try:
-            event = await HANDLERS[state](call, payment)
-        except Hangup:
-            event = E.HANGUP
-            payment.leave("hangup")
-        except GaveUp as end:
-            event = E.TOO_LONG if end.reason == "call-too-long" else E.GAVE_UP
-            payment.leave(end.reason)
-        if event not in TRANSITIONS[state]:
-            raise ForbiddenTransition(f"{event} in state {state}")
-        log.info("call.step", state=state, _event=event, ms=round((clock() - since) * 1000))
-        state = TRANSITIONS[state][event]
-
-
-async def say_goodbye(call: Call, payment: Payment) -> None:
-    """Tell the caller how it ended; a tracking number digit by digit, again if wanted."""
-    result = payment.result
-    if result is None or result.status is PayStatus.HANGUP:
-        return
-    await call.play(*result.prompts)
-    if result.status is PayStatus.PAID and result.ref_id.isascii() and result.ref_id.isdigit():
-        again: str | None = "again"
-        for _ in range(3):
-            if again:
-                again = await call.offer(
-                    REPEAT_REFERENCE, "tracking-number", *prompts.reference(result.ref_id)
-                )
-    if result.status is not PayStatus.OPERATOR:
-        await call.play("goodbye")
 
 
 def diagram() -> str:

@@ -16,8 +16,10 @@ import re
 import ssl
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
 import httpx
+import structlog
 
 from ivr_agi.model import Method, OtpAnswer, OtpVerdict, PayAnswer, Verdict, mask_digits
 
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ivr_agi.model import Pan, Pin, Secret
+
+log = structlog.get_logger()
 
 MAX_BODY: Final = 65_536  # bytes; a real answer has a few hundred
 NOTHING_CHARGED: Final = frozenset({400, 401, 403, 404, 405, 413, 422, 429})
@@ -62,7 +66,14 @@ class Gateway:
         self._sequence = sequence
         self._otp_timeout = otp_timeout
         self._pay_timeout = pay_timeout
-        self._tls = tls or _verified_tls()
+        self._tls = tls or verified_tls()
+        parts = urlsplit(self._url)
+        if parts.scheme == "http" and parts.hostname not in ("127.0.0.1", "::1", "localhost"):
+            log.error(
+                "gateway.plain",
+                gateway=parts.hostname,
+                cure="cards would go unencrypted: only for a simulator; unset IVR_AGI_GATEWAY_PLAIN",
+            )
 
     async def request_pin(self, pan: Pan, amount: int, order_id: str) -> OtpAnswer:
         """`otp-v2` (§1): have a one-time PIN sent to the card's holder. amount in rials."""
@@ -125,7 +136,8 @@ class Gateway:
         return exchange
 
 
-def _verified_tls() -> ssl.SSLContext:
+def verified_tls() -> ssl.SSLContext:
+    """TLS that verifies the gateway by the system's CAs (or those of SSL_CERT_FILE)."""
     # Not create_default_context(): that one writes the session's keys to SSLKEYLOGFILE, if it is set.
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     tls.load_default_certs()

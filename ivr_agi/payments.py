@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from ivr_agi import outcomes
+from ivr_agi import metrics, outcomes
 from ivr_agi.journal import AttemptState, IllegalStep, JournalError, NewAttempt, OrderHeld
 from ivr_agi.model import OtpAnswer, OtpVerdict, PayAnswer, Verdict
 
@@ -90,7 +90,8 @@ class Payments:
 
     async def request_pin(self, attempt: Attempt, pan: Pan) -> OtpAnswer:
         """Have a one-time PIN sent; may be repeated within an attempt. Raises JournalError."""
-        answer = await self._gateway.request_pin(pan, attempt.amount, attempt.order_id)
+        asked = self._gateway.request_pin(pan, attempt.amount, attempt.order_id)
+        answer = await metrics.timed("otp-v2", asked)
         if answer.verdict is OtpVerdict.SENT:
             await self._journal.step(attempt.id, AttemptState.OTP_SENT)
         else:
@@ -140,9 +141,10 @@ class Payments:
             await self._settle(attempt, answer)
             return answer
         try:
-            answer = await self._gateway.pay(
+            asked = self._gateway.pay(
                 attempt.method, pan, pin, attempt.amount, attempt.order_id, attempt.mobile
             )
+            answer = await metrics.timed("pay", asked)
         except Exception as error:  # noqa: BLE001 - a bug of ours after `sent`: in doubt, never lost
             log.error("pay.broken", attempt=attempt.id, error=type(error).__name__)
             answer = PayAnswer(Verdict.UNKNOWN, detail="internal-error")

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from ivr_agi import metrics
 from ivr_agi.agi import Agi, BadEnvironment, Wire, parse_environment
 from ivr_agi.call import Call
-from ivr_agi.flow import converse
+from ivr_agi.conversation import converse
 from ivr_agi.model import Hangup
 from ivr_agi.request import BadRequest, read_request
 from ivr_agi.session import Payment, Rules
@@ -38,6 +39,7 @@ class Server:
         self._rules = Rules(**{name: getattr(settings, name) for name in Rules.__slots__})
         self._calls: dict[asyncio.Task[None], Wire] = {}
         self._listener: asyncio.Server | None = None
+        self._draining = False
 
     async def start(self) -> int:
         """Listen; returns the port. Raises OSError when the address cannot be had."""
@@ -48,12 +50,23 @@ class Server:
         log.info("server.listening", host=host, port=port)
         return port
 
+    @property
+    def accepting(self) -> bool:
+        """Whether it listens, and does not drain."""
+        return self._listener is not None and not self._draining
+
+    @property
+    def calls(self) -> int:
+        """How many calls are in progress."""
+        return len(self._calls)
+
     async def drain(self, hurry: asyncio.Event | None = None) -> None:
         """Stop accepting, let calls end, up to the limit; every `pay` under way is carried through.
 
         hurry: when set, the limit counts as reached.
         """
         hurry = hurry or asyncio.Event()
+        self._draining = True
         if self._listener:
             self._listener.close()
         log.info("server.draining", calls=len(self._calls), seconds=self._settings.drain_limit)
@@ -83,9 +96,11 @@ class Server:
     def _accept(self, wire: Wire) -> None:
         """Turn a connection into a call, or close it at once."""
         if not self._may_connect(wire.peer):
+            metrics.connections_refused.labels("peer").inc()
             log.warning("peer.refused", peer=wire.peer, cure="add its network to IVR_AGI_ALLOWED_PEERS")
             wire.abort()
         elif len(self._calls) >= self._settings.max_calls:
+            metrics.connections_refused.labels("full").inc()
             log.warning("server.full", peer=wire.peer, calls=len(self._calls), cure="raise IVR_AGI_MAX_CALLS")
             wire.abort()
         else:
@@ -105,6 +120,7 @@ class Server:
     async def _serve(self, wire: Wire) -> None:
         """One call, from the first line of its environment to the closed connection."""
         structlog.contextvars.bind_contextvars(call=secrets.token_hex(4))
+        metrics.calls_in_progress.inc()
         try:
             payment = await self._begin(wire)
             overdue = asyncio.get_running_loop().time() + self._settings.call_limit
@@ -116,11 +132,13 @@ class Server:
                 overdue=overdue,
             )
             await converse(call, payment)
-        except Hangup as gone:
+        except Hangup as gone:  # before it was a call
+            metrics.connections_refused.labels("environment").inc()
             log.info("call.lost", peer=wire.peer, why=str(gone))
         except Exception:
             log.exception("call.broken")
         finally:
+            metrics.calls_in_progress.dec()
             wire.close()
 
     async def _begin(self, wire: Wire) -> Payment:

@@ -8,7 +8,7 @@ middle of a sentence changes nothing about what the dialplan is told.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ivr_agi import outcomes, prompts
 from ivr_agi.model import PayAnswer, PayStatus, Verdict
@@ -45,6 +45,9 @@ class Result:
     prompts: tuple[str, ...] = ()
 
 
+BROKEN: Final = Result(PayStatus.FAILED, "out-of-order")  # a call that came to no end of its own
+
+
 @dataclass(slots=True)
 class Payment:
     """The payment of one call. caller_id as Asterisk gave it; call_id is Asterisk's unique id."""
@@ -70,6 +73,8 @@ class Payment:
     pin_asked_at: float | None = None  # loop time; None when a new one needs no cool-down
     cards: int = 0
     submissions: int = 0
+    state: str = ""  # the one that the call is in, or was in last
+    steps: int = 0  # states visited
     result: Result | None = None
 
     def end(self, reason: str) -> None:
@@ -140,7 +145,7 @@ class Payment:
 
     def variables(self) -> dict[str, str]:
         """The channel variables of product.md; PAYSTATUS last, since the dialplan judges by it."""
-        result = self.result or Result(PayStatus.FAILED, "out-of-order")
+        result = self.result or BROKEN
         return {
             "PAYREFID": result.ref_id,
             "PAYCODE": result.code,
@@ -150,6 +155,24 @@ class Payment:
             "PAYCARD": self.card,
             "PAYID": "" if self.attempt_id is None else str(self.attempt_id),
             "PAYSTATUS": result.status,
+        }
+
+    def summary(self) -> dict[str, object]:
+        """The call in one line of the log, once it has ended; of card and caller no more than the mask."""
+        result = self.result or BROKEN
+        return {
+            "status": result.status,
+            "code": result.code,
+            "reason": result.reason,
+            "ref_id": result.ref_id,
+            "attempt": self.attempt_id,
+            "amount": self.amount,
+            "card": self.card,
+            "state": self.state,  # the last one
+            "steps": self.steps,
+            "pins": self.pins,
+            "cards": self.cards,
+            "payments": self.submissions,
         }
 
 

@@ -6,11 +6,11 @@ Read once, by `cli.py`. `.env.example` is held to this file by a test.
 from __future__ import annotations
 
 import os
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 PREFIX = "IVR_AGI_"
@@ -42,6 +42,10 @@ class Settings(BaseSettings):
     drain_limit: int = Field(300, ge=0, description="seconds that SIGTERM leaves to calls under way")
 
     # The gateway
+    gateway_plain: bool = Field(
+        default=False,
+        description="http to a simulator on a private network; its name has no dot, or is a private address",
+    )
     gateway_url: str = Field(
         "https://core.paystar.ir/api/ivr/bpm", description="base address of PayStar's telephone gateway"
     )
@@ -69,6 +73,10 @@ class Settings(BaseSettings):
     music_class: str = Field("ivr-agi", min_length=1, description="music on hold while the bank is asked")
 
     # For the admin
+    http_host: str = Field(
+        "127.0.0.1", min_length=1, description="address that health and metrics are served on, over HTTP"
+    )
+    http_port: int = Field(8573, ge=0, le=65535, description="its TCP port; 0 takes a free one")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="least level logged")
     log_format: Literal["console", "json"] = Field("console", description="form of a log line")
 
@@ -89,16 +97,20 @@ class Settings(BaseSettings):
 
     @field_validator("gateway_url")
     @classmethod
-    def _https(cls, url: str) -> str:
+    def _https(cls, url: str, given: ValidationInfo) -> str:
         parts = urlsplit(url)
-        plain_and_near = parts.scheme == "http" and parts.hostname in ("127.0.0.1", "::1", "localhost")
+        near = _is_private if given.data.get("gateway_plain") else _is_loopback
+        plain_and_near = parts.scheme == "http" and near(parts.hostname or "")
         if (
             parts.query
             or parts.fragment
             or not parts.hostname
             or not (parts.scheme == "https" or plain_and_near)
         ):
-            raise ValueError("an https address; http is for a simulator on this machine only")
+            raise ValueError(
+                "an https address; http is for a simulator on this machine only, or with"
+                f" {PREFIX}GATEWAY_PLAIN=yes on a private network"
+            )
         return url.rstrip("/")
 
     @field_validator("sequence")
@@ -112,6 +124,18 @@ class Settings(BaseSettings):
             if getattr(self, low) > getattr(self, high):
                 raise ValueError(f"{PREFIX}{low.upper()} is greater than {PREFIX}{high.upper()}")
         return self
+
+
+def _is_loopback(host: str) -> bool:
+    return host in ("127.0.0.1", "::1", "localhost")
+
+
+def _is_private(host: str) -> bool:
+    """Whether a host can be no bank's: a name without a dot (a container's), or a private address."""
+    try:
+        return ip_address(host).is_private
+    except ValueError:
+        return bool(host) and "." not in host
 
 
 def load(**given: Any) -> Settings:

@@ -12,9 +12,9 @@ import sys
 
 import pytest
 from line import CARD, SEQUENCE, sample_card, until
+from process import Serving, environment, ivr_agi
 
 from ivr_agi import flow
-from ivr_agi.simulator.channel import ScriptedHandset, dial
 from ivr_agi.simulator.gateway import Fault, GatewaySimulator, Outcome, Rule
 
 EXPORTED = {
@@ -29,70 +29,6 @@ EXPORTED = {
     "created_at",
     "updated_at",
 }
-
-
-def environment(**given):
-    """The process's environment: settings by name, and nothing of ours from outside."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("IVR_AGI_")}
-    return clean | {f"IVR_AGI_{name.upper()}": str(value) for name, value in given.items()}
-
-
-async def ivr_agi(*arguments, stdin="", **given):
-    """Run a command to its end: exit status, standard output, standard error."""
-    process = await asyncio.create_subprocess_exec(
-        *[sys.executable, "-m", "ivr_agi", *arguments],
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env=environment(**given),
-    )
-    async with asyncio.timeout(60):
-        output, errors = await process.communicate(stdin.encode())
-    return process.returncode, output.decode(), errors.decode()
-
-
-class Serving:
-    """`ivr-agi serve` as a process."""
-
-    def __init__(self, **given):
-        self.given = {"port": 0, "sequence": SEQUENCE, "log_format": "json", "otp_cooldown": 0, **given}
-        self.lines = []
-
-    async def __aenter__(self):
-        self.process = await asyncio.create_subprocess_exec(
-            *[sys.executable, "-m", "ivr_agi", "serve"],
-            stderr=asyncio.subprocess.PIPE,
-            env=environment(**self.given),
-        )
-        async with asyncio.timeout(20):
-            while True:
-                line = json.loads(await self.process.stderr.readline())
-                self.lines.append(line)
-                if line["message"] == "server.listening":
-                    break
-        self.port = line["port"]
-        self.reading = asyncio.create_task(self.read())
-        return self
-
-    async def read(self):
-        async for line in self.process.stderr:
-            self.lines.append(json.loads(line))
-
-    async def __aexit__(self, *_exc):
-        if self.process.returncode is None:
-            self.process.terminate()
-        await asyncio.wait_for(self.process.wait(), 20)
-        await self.reading
-
-    def said(self, message):
-        return [line for line in self.lines if line["message"] == message]
-
-    async def call(self, gateway, script=None, query="amount=50000&order_id=A-1"):
-        usual = {"confirm-amount": "1", "enter-card": CARD, "enter-pin": lambda: gateway.pin_for(CARD) + "#"}
-        channel = await dial(
-            f"agi://127.0.0.1:{self.port}/pay?{query}", ScriptedHandset(usual | (script or {}))
-        )
-        return await channel.run()
 
 
 @pytest.fixture

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from ivr_agi import settings
+from ivr_agi.gateway import Gateway
+from ivr_agi.model import Secret
 from ivr_agi.settings import Settings, WrongSettings, load
 
 ROOT = Path(__file__).parent.parent
@@ -58,6 +60,37 @@ def test_wrong_setting_is_named(monkeypatch, name, value):
     monkeypatch.setenv(f"IVR_AGI_{name}", value)
     with pytest.raises(WrongSettings, match=f"IVR_AGI_{name}: "):
         load()
+
+
+@pytest.mark.parametrize(
+    "url", ["http://simulator:8088/api", "http://172.31.73.5/api", "http://[fd00::5]/api"]
+)
+def test_plain_http_only_on_request_and_near(monkeypatch, url):
+    """A simulator in another container is reached by http, if GATEWAY_PLAIN says so."""
+    monkeypatch.setenv("IVR_AGI_GATEWAY_URL", url)
+    with pytest.raises(WrongSettings, match="IVR_AGI_GATEWAY_URL: .*IVR_AGI_GATEWAY_PLAIN"):
+        load()
+    monkeypatch.setenv("IVR_AGI_GATEWAY_PLAIN", "yes")
+    assert load().gateway_url == url
+
+
+@pytest.mark.parametrize(
+    "url", ["http://core.paystar.ir/api", "http://1.1.1.1/api", "http:///api", "ftp://simulator/api"]
+)
+def test_plain_http_to_a_bank_never(monkeypatch, url):
+    """GATEWAY_PLAIN left on by mistake sends no card unencrypted into the world."""
+    monkeypatch.setenv("IVR_AGI_GATEWAY_PLAIN", "yes")
+    monkeypatch.setenv("IVR_AGI_GATEWAY_URL", url)
+    with pytest.raises(WrongSettings, match="IVR_AGI_GATEWAY_URL: "):
+        load()
+
+
+@pytest.mark.parametrize(("host", "said"), [("simulator", ["simulator"]), ("127.0.0.1", [])])
+def test_plain_http_is_logged_as_an_error(logged, host, said):
+    """Whoever reads the log of a line with plain http to another machine is told, at each start."""
+    Gateway(f"http://{host}:8088/api", Secret("s"), otp_timeout=1, pay_timeout=1)
+    told = [(line["event"], line["log_level"], line["gateway"]) for line in logged]
+    assert told == [("gateway.plain", "error", name) for name in said]
 
 
 @pytest.mark.parametrize("pair", [("PIN_MIN", "PIN_MAX"), ("AMOUNT_MIN", "AMOUNT_MAX")])

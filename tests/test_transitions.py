@@ -8,7 +8,8 @@ from line import CARD, open_line, sample_card
 
 from ivr_agi import flow
 from ivr_agi.call import GaveUp
-from ivr_agi.flow import ANYWHERE, HANDLERS, MOVES, TRANSITIONS, Event, ForbiddenTransition, State
+from ivr_agi.conversation import ForbiddenTransition, run
+from ivr_agi.flow import ANYWHERE, HANDLERS, MOVES, TRANSITIONS, Event, State
 from ivr_agi.model import Hangup, Method, Msisdn, Pan
 from ivr_agi.session import Payment
 from ivr_agi.simulator.channel import HANG_UP
@@ -54,7 +55,7 @@ async def walk(monkeypatch, steps):
 
     monkeypatch.setattr(flow, "HANDLERS", {state: handler(state) for state in HANDLERS})
     payment = Payment(None, None)
-    await flow.run(None, payment)
+    await run(None, payment)
     return visited, payment
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated
@@ -12,9 +13,10 @@ import typer
 import uvloop
 from rich.console import Console
 
-from ivr_agi import __version__, charge, demo, flow, logs, settings
+from ivr_agi import __version__, charge, demo, flow, logs, metrics, settings
 from ivr_agi.cli import journal as journal_commands
 from ivr_agi.cli import sounds as sounds_commands
+from ivr_agi.cli.check import check
 from ivr_agi.cli.wiring import (
     fail,
     literal_console,
@@ -25,16 +27,20 @@ from ivr_agi.cli.wiring import (
     run,
 )
 from ivr_agi.journal import JournalError
+from ivr_agi.notify import Notify
 from ivr_agi.payments import Payments
 from ivr_agi.server import Server
 from ivr_agi.simulator.gateway import run_gateway
 from ivr_agi.simulator.phone import PhoneError, run_phone
+from ivr_agi.web import Health, Web
 
 if TYPE_CHECKING:
     from ivr_agi.journal import Journal
     from ivr_agi.settings import Settings
 
 log = structlog.get_logger()
+
+SETTLE_SECONDS = 120  # beyond the drain's limit and that of `pay`: a journal that fails is tried again
 
 app = typer.Typer(
     help="Pay a merchant by phone: FastAGI between Asterisk and PayStar's telephone gateway.",
@@ -44,6 +50,7 @@ app = typer.Typer(
 )
 app.add_typer(journal_commands.app, name="journal")
 app.add_typer(sounds_commands.app, name="sounds")
+app.command()(check)
 
 
 def main() -> None:
@@ -70,6 +77,8 @@ def serve() -> None:
 
 async def _serve(found: Settings, journal: Journal) -> int:
     stop, hurry = asyncio.Event(), asyncio.Event()
+    notify = Notify(os.environ)
+    metrics.build(__version__)
 
     def end() -> None:  # the first signal drains, the second one shortens the drain
         (hurry if stop.is_set() else stop).set()
@@ -81,13 +90,19 @@ async def _serve(found: Settings, journal: Journal) -> int:
         recover(journal)
         server = Server(found, Payments(journal, open_gateway(found)))
         try:
-            await server.start()
+            port = await server.start()
         except OSError as error:
             why = error.strerror or error
             fail(f"IVR_AGI_HOST, IVR_AGI_PORT: cannot listen on {found.host}:{found.port}: {why}")
+        web = Web(found.http_host, found.http_port, Health(journal, lambda: server.accepting))
+        await web.start()
+        notify.ready(lambda: f"Taking calls on {found.host}:{port}; {server.calls} in progress")
         await stop.wait()
+        notify.stopping("Draining", found.drain_limit + found.pay_timeout + SETTLE_SECONDS)
         await server.drain(hurry)
+        await web.stop()  # last: until then /readyz says that we drain
     finally:
+        notify.close()
         journal.close()
     return 0
 

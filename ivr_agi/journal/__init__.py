@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import sqlalchemy as sa
 import structlog
 
+from ivr_agi import metrics
 from ivr_agi.journal.engine import JournalError, cause, migrate, open_engine, rows
 from ivr_agi.journal.owner import is_gone, this_process
 from ivr_agi.journal.tables import FOLLOWS, HOLDING, AttemptState, attempt, history
@@ -126,8 +127,27 @@ class Journal:
             self._threads.submit(self._read, lambda connection: _holder(connection, order_id))
         )
 
+    async def count(self, state: AttemptState) -> int:
+        """How many attempts are in a state. Raises JournalError."""
+        query = sa.select(sa.func.count()).select_from(attempt).where(attempt.c.state == state)
+        return await asyncio.wrap_future(
+            self._threads.submit(self._read, lambda connection: connection.execute(query).scalar_one())
+        )
+
+    async def probe(self) -> None:
+        """Commit a write that changes nothing that counts. Raises JournalError if none can be made."""
+        # One that changes not one byte is no write to SQLite; its header's user version, not used
+        # otherwise, is written whatever it was. PostgreSQL writes a row that is the same.
+        statement = (
+            "PRAGMA user_version = 1"
+            if self._engine.dialect.name == "sqlite"
+            else "UPDATE alembic_version SET version_num = version_num"
+        )
+        await self._write(lambda connection: connection.exec_driver_sql(statement).close())
+
     async def _write(self, job: Callable[[sa.Connection], T]) -> T:
-        return await asyncio.wrap_future(self._threads.submit(self._transact, job))
+        with metrics.journal_commit_seconds.time():
+            return await asyncio.wrap_future(self._threads.submit(self._transact, job))
 
     def _read(self, job: Callable[[sa.Connection], T]) -> T:
         return self._transact(job, self._engine.execution_options(reading=True))
@@ -137,6 +157,7 @@ class Journal:
             with (engine or self._engine).begin() as connection:
                 return job(connection)
         except sa.exc.SQLAlchemyError as error:
+            metrics.journal_failures.inc()
             raise JournalError(f"the journal has not taken a step: {cause(error)}") from None
 
     def _reserve(self, connection: sa.Connection, new: NewAttempt) -> int:

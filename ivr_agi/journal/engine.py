@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 
 if TYPE_CHECKING:
@@ -76,8 +78,7 @@ def _begin(connection: sa.Connection) -> None:
 
 def migrate(engine: sa.Engine) -> None:
     """Bring the schema up to date. Raises JournalError naming the cause."""
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config = _migrations()
     try:
         with engine.begin() as connection:
             config.attributes["connection"] = connection
@@ -86,6 +87,19 @@ def migrate(engine: sa.Engine) -> None:
         raise JournalError(f"the journal {engine.url!r} cannot be opened: {cause(error)}") from None
     except CommandError as error:  # its schema is of a later release
         raise JournalError(f"the journal {engine.url!r} is not this release's: {error}") from None
+
+
+def revisions(engine: sa.Engine) -> tuple[str, str]:
+    """The schema's revision (empty: none yet), and that of this release. Changes nothing."""
+    with engine.connect().execution_options(reading=True) as connection:
+        there = MigrationContext.configure(connection).get_current_revision() or ""
+    return there, ScriptDirectory.from_config(_migrations()).get_current_head() or ""
+
+
+def _migrations() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    return config
 
 
 def cause(error: sa.exc.SQLAlchemyError) -> str:

@@ -1,0 +1,151 @@
+"""What is counted and timed, for Prometheus: a registry of our own, one line for each thing that happens.
+
+No label may hold what a caller, a card or the gateway says. Each label has few values, all of them words
+of ours: a bank's code is one of outcomes.DECLINES or `other`. What can be counted from the start stands
+at 0, so that the first one shows as an increase.
+
+docs/monitoring has a dashboard and alert rules on these names; a test holds them together.
+"""
+
+from __future__ import annotations
+
+import math
+import platform
+import time
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+)
+
+from ivr_agi.model import OtpVerdict, PayStatus, Verdict
+from ivr_agi.outcomes import DECLINES
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+REGISTRY: Final = CollectorRegistry()
+OTHER: Final = "other"
+GAVE_UP: Final = "gave-up"
+
+disable_created_metrics()  # type: ignore[no-untyped-call]  # a time stamp beside each counter would double the page
+ProcessCollector(registry=REGISTRY)
+
+build_info = Gauge("ivr_agi_build_info", "Always 1", ["version", "python"], registry=REGISTRY)
+ready = Gauge("ivr_agi_ready", "Whether this part is ready, as /readyz says it", ["part"], registry=REGISTRY)
+
+calls_in_progress = Gauge("ivr_agi_calls_in_progress", "Calls being served", registry=REGISTRY)
+_calls_ended = Counter(
+    "ivr_agi_calls_ended_total",
+    "Calls ended, by PAYSTATUS and, when declined, the bank's code",
+    ["status", "code"],
+    registry=REGISTRY,
+)
+call_seconds = Histogram(
+    "ivr_agi_call_seconds",
+    "How long a call lasted",
+    buckets=(5, 15, 30, 60, 90, 120, 180, 300, 600, 900),
+    registry=REGISTRY,
+)
+connections_refused = Counter(
+    "ivr_agi_connections_refused_total",
+    "Connections that became no call: `peer` not allowed, server `full`, or no AGI `environment` came",
+    ["reason"],
+    registry=REGISTRY,
+)
+answers = Counter(
+    "ivr_agi_question_answers_total",
+    "Questions by the try that answered them (1, 2, …), or `gave-up`",
+    ["question", "answered"],
+    registry=REGISTRY,
+)
+drops = Counter(
+    "ivr_agi_drops_total",
+    "Callers lost, by the state they were in: `hang-up`, `gave-up` (no valid answer) or `too-long`",
+    ["state", "how"],
+    registry=REGISTRY,
+)
+sounds_missing = Counter(
+    "ivr_agi_sounds_missing_total",
+    "Times that Asterisk had no sound file; the log names it (sound.missing)",
+    ["language"],
+    registry=REGISTRY,
+)
+
+_gateway_seconds = Histogram(
+    "ivr_agi_gateway_seconds",
+    "How long the gateway took, by service and our verdict",
+    ["service", "verdict"],
+    buckets=(0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120),
+    registry=REGISTRY,
+)
+_pin_requests = Counter(
+    "ivr_agi_pin_requests_total", "One-time PINs asked for, by verdict", ["verdict"], registry=REGISTRY
+)
+payments_unknown = Gauge(
+    "ivr_agi_payments_unknown",
+    "Payments in the journal whose outcome is open: each may have been charged; NaN until first counted",
+    registry=REGISTRY,
+)
+
+journal_commit_seconds = Histogram(
+    "ivr_agi_journal_commit_seconds",
+    "From handing a step to the journal until it was on disk, or had failed",
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+    registry=REGISTRY,
+)
+journal_failures = Counter(
+    "ivr_agi_journal_failures_total", "Times that the journal could not be written or read", registry=REGISTRY
+)
+
+payments_unknown.set(math.nan)
+for _status in PayStatus:
+    for _code in (*DECLINES, OTHER) if _status is PayStatus.DECLINED else ("",):
+        _calls_ended.labels(_status, _code)
+for _verdict in OtpVerdict:
+    _gateway_seconds.labels("otp-v2", _verdict)
+    _pin_requests.labels(_verdict)
+for _outcome in Verdict:
+    _gateway_seconds.labels("pay", _outcome)
+for _reason in ("peer", "full", "environment"):
+    connections_refused.labels(_reason)
+
+
+def build(version: str) -> None:
+    """Say which release runs, and on which Python."""
+    build_info.labels(version, platform.python_version()).set(1)
+
+
+def call_ended(status: str, code: str, seconds: float) -> None:
+    """A call has ended. status: PAYSTATUS; code: the bank's, whatever it may be."""
+    known = code if code in DECLINES else OTHER
+    code = known if status == PayStatus.DECLINED else ""
+    _calls_ended.labels(status, code).inc()
+    call_seconds.observe(seconds)
+
+
+class _Answer(Protocol):
+    @property
+    def verdict(self) -> Verdict | OtpVerdict: ...
+
+
+A = TypeVar("A", bound=_Answer)
+
+
+async def timed(service: str, answer: Awaitable[A]) -> A:
+    """Await the gateway's answer to `otp-v2` or `pay`, and record how long it took and what it was."""
+    since = time.perf_counter()
+    verdict = "broken"  # a bug of ours
+    try:
+        found = await answer
+        verdict = found.verdict
+    finally:
+        _gateway_seconds.labels(service, verdict).observe(time.perf_counter() - since)
+        if service == "otp-v2":
+            _pin_requests.labels(verdict).inc()
+    return found

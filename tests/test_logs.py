@@ -1,0 +1,181 @@
+"""The log that an admin reads: a line for each step, one for each call, and none that a caller can forge."""
+
+import json
+import re
+
+import pytest
+from line import CARD, open_line
+
+from ivr_agi import flow, logs
+from ivr_agi.model import Hangup
+from ivr_agi.simulator.channel import HANG_UP
+from ivr_agi.simulator.gateway import Fault, Outcome, Rule
+
+STEP = {"call", "uniqueid", "channel", "order", "state", "event", "ms"}
+SUMMARY = {
+    *("call", "uniqueid", "channel", "order"),
+    *("status", "code", "reason", "ref_id", "attempt", "amount", "card"),
+    *("state", "steps", "tries", "pins", "cards", "payments", "language", "seconds", "told"),
+}
+PATH = ["welcome", "language", "order", "amount", "confirm", "mobile", "card", "otp", "pin", "pay"]
+
+
+def lines(capfd):
+    """The log so far, a dictionary for each line."""
+    return [json.loads(line) for line in capfd.readouterr().err.splitlines()]
+
+
+def said(found, message):
+    return [line for line in found if line["message"] == message]
+
+
+@pytest.fixture
+def in_json():
+    logs.configure("INFO", "json")
+
+
+@pytest.mark.usefixtures("in_json")
+async def test_a_line_for_each_step(line, capfd):
+    """Each state once, in the caller's order, with all that finds the call in Asterisk and in the journal."""
+    await line.call(line.buyer(), uniqueid="1764000000.7", channel="PJSIP/trunk-7")
+    found = lines(capfd)
+    steps = said(found, "call.step")
+    assert [step["state"] for step in steps] == PATH
+    assert [step["event"] for step in steps] == (
+        ["ready"] * 4 + ["accepted", "ready", "entered", "pin-sent", "entered", "paid"]
+    )
+    for step in steps:
+        assert step.keys() >= STEP
+        assert (step["uniqueid"], step["channel"], step["order"]) == ("1764000000.7", "PJSIP/trunk-7", "A-1")
+        assert isinstance(step["ms"], int)
+    of_the_call = [line for line in found if line["message"].split(".")[0] in ("call", "otp", "pay")]
+    assert len({line["call"] for line in of_the_call}) == 1
+
+
+@pytest.mark.usefixtures("in_json")
+async def test_order_that_we_made(line, capfd):
+    """No order in the dialplan: from the moment that one is made, each line has it."""
+    ended = await line.call(line.buyer(), "amount=50000")
+    found = lines(capfd)
+    orders = [step["order"] for step in said(found, "call.step")]
+    assert orders == ["", ""] + [ended.variables["PAYORDERID"]] * 8
+    assert (
+        said(found, "pay.answered")[0]["order"] == said(found, "call.ended")[0]["order"] == orders[-1] != ""
+    )
+
+
+@pytest.mark.usefixtures("in_json")
+async def test_summary_of_a_paid_call(line, capfd):
+    """The last line of a call: all that came of it."""
+    ended = await line.call(line.buyer(enter_card=["6037991234567890", CARD]))
+    found = lines(capfd)
+    (summary,) = said(found, "call.ended")
+    assert summary.keys() == SUMMARY | {"message", "level", "timestamp"}
+    wanted = {
+        "status": "PAID", "code": "", "reason": "", "ref_id": ended.variables["PAYREFID"], "attempt": 1,
+        "amount": 50000, "card": "603799******7893", "state": "pay", "steps": 10, "tries": 4, "pins": 1, "cards": 1,
+        "payments": 1, "language": "fa", "told": True, "order": "A-1",
+    }  # fmt: skip
+    assert {name: summary[name] for name in wanted} == wanted
+    assert summary["seconds"] >= 0
+    of_the_call = [line for line in found if line.get("call") == summary["call"]]
+    assert of_the_call[-1] is summary
+
+
+@pytest.mark.parametrize(
+    ("script", "outcome", "query", "wanted"),
+    [
+        (
+            {"enter-pin": HANG_UP},
+            None,
+            "",
+            {"status": "HANGUP", "reason": "hangup", "state": "pin", "steps": 9},
+        ),
+        (
+            {"enter-card": ["", "", ""]},
+            None,
+            "",
+            {"status": "NOINPUT", "state": "card", "attempt": None, "tries": 4},
+        ),
+        ({}, Outcome(code="61"), "", {"status": "DECLINED", "code": "61", "reason": "too-many-cards"}),
+        ({}, Outcome(fault=Fault.CUT_BODY), "", {"status": "UNKNOWN", "attempt": 1, "payments": 1}),
+        ({}, None, "amount=0", {"status": "REFUSED", "reason": "bad-amount", "state": "welcome", "steps": 1}),
+        ({"confirm-amount": "0"}, None, "", {"status": "OPERATOR", "state": "confirm"}),
+    ],
+)
+@pytest.mark.usefixtures("in_json")
+async def test_summary_of_each_ending(tmp_path, capfd, script, outcome, query, wanted):
+    """One summary for a call however it ends, with the state that it ended in."""
+    async with open_line(tmp_path, max_cards=1) as line:
+        if outcome:
+            line.gateway.rules.append(Rule(outcome, service="pay"))
+        await line.call(line.buyer() | script, query or "amount=50000&order_id=A-1")
+    (summary,) = said(lines(capfd), "call.ended")
+    assert {name: summary[name] for name in wanted} == wanted
+
+
+@pytest.mark.usefixtures("in_json")
+async def test_a_bug_of_ours(line, capfd, monkeypatch):
+    """A bug in a handler: its step is there as `broken`, the traceback names the state, the call has its summary."""
+
+    async def broken(_call, _payment):
+        raise RuntimeError("boom")
+
+    monkeypatch.setitem(flow.HANDLERS, flow.State.MOBILE, broken)
+    await line.call(line.buyer())
+    found = lines(capfd)
+    step = said(found, "call.step")[-1]
+    assert (step["state"], step["event"]) == ("mobile", "broken")
+    assert said(found, "call.broken")[0]["state"] == "mobile"
+    assert said(found, "call.ended")[0]["status"] == "FAILED"
+
+
+@pytest.mark.parametrize("trouble", [RuntimeError("boom"), Hangup("gone")])
+@pytest.mark.usefixtures("in_json")
+async def test_dialplan_that_cannot_be_told(line, capfd, monkeypatch, trouble):
+    """The connection breaks, or we do, while the dialplan is told: the summary is there all the same, and says so."""
+
+    async def fail(*_args):
+        raise trouble
+
+    monkeypatch.setattr("ivr_agi.call.Call.tell_dialplan", fail)
+    await line.call(line.buyer(confirm_amount="2"))
+    (summary,) = said(lines(capfd), "call.ended")
+    assert (summary["status"], summary["told"]) == ("CANCELLED", False)
+
+
+# What an attacker, or a bad trunk, puts where a name should be.
+FORGERIES = [
+    "\x1b[2J\x1b[31mred",
+    "tab\there",
+    "bell\a",
+    "\u202egnirts",
+    "\x9b31m",
+    "nul\0",
+    "\r2026 [info] forged",
+]
+
+
+@pytest.mark.parametrize("form", ["console", "json"])
+async def test_nobody_forges_a_line(line, capfd, form):
+    """Controls in what Asterisk says of a call: escaped, one line stays one line, no terminal is commanded."""
+    logs.configure("INFO", form)
+    for forgery in FORGERIES:
+        await line.call(line.buyer(confirm_amount="2"), channel=f"PJSIP/{forgery}x", uniqueid=f"1.{forgery}x")
+        await line.call({}, "amount=" + "".join(f"%{byte:02x}" for byte in f"1\n{forgery}".encode()))
+    shown = capfd.readouterr().err
+    assert len(re.findall(r"call\.ended", shown)) == 2 * len(FORGERIES)
+    assert [character for character in shown if not character.isprintable() and character != "\n"] == []
+    assert not [line for line in shown.splitlines() if "message" not in line and not line.startswith("20")]
+
+
+async def test_console(line, capfd):
+    """For a person: the same names and values, in one line."""
+    logs.configure("INFO", "console")
+    await line.call(line.buyer(), uniqueid="1764000000.7")
+    shown = capfd.readouterr().err.splitlines()
+    (paid,) = [line for line in shown if "call.step" in line and "state=pay" in line]
+    assert all(f" {name}=" in paid for name in STEP)
+    assert " event=paid " in paid
+    (summary,) = [line for line in shown if "call.ended" in line]
+    assert all(f" {name}=" in summary for name in SUMMARY)
