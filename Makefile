@@ -14,6 +14,7 @@ demo: .venv/ready  ## pay by phone with the keyboard: no Asterisk, no credential
 test: .venv/dev lint  ## everything: style, types, all tests, a real Asterisk among them
 	@tools/debian-packages espeak-ng mmdebstrap systemd
 	@tools/promtool
+	@tools/docker-compose
 	$(BIN)/pytest -n 2 --ignore tests/asterisk
 	$(BIN)/pytest -n 2 tests/asterisk
 

@@ -68,7 +68,7 @@ def test_wrong_setting_is_named(monkeypatch, name, value):
 def test_plain_http_only_on_request_and_near(monkeypatch, url):
     """A simulator in another container is reached by http, if GATEWAY_PLAIN says so."""
     monkeypatch.setenv("IVR_AGI_GATEWAY_URL", url)
-    with pytest.raises(WrongSettings, match="IVR_AGI_GATEWAY_URL: .*IVR_AGI_GATEWAY_PLAIN"):
+    with pytest.raises(WrongSettings, match=r"IVR_AGI_GATEWAY_URL: .*IVR_AGI_GATEWAY_PLAIN"):
         load()
     monkeypatch.setenv("IVR_AGI_GATEWAY_PLAIN", "yes")
     assert load().gateway_url == url

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 FOLDER: Final = "ivr-agi"
-LIST: Final = "installed.json"
+LIST: Final = ".installed.json"  # hidden: Asterisk would take it for a song in the folder of the music
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,41 @@
+# syntax=docker/dockerfile:1
+# The server, and with other commands the gateway's stand-in and the installer of the sounds.
+# No secret is an ARG or an ENV here: what it needs to know it is told when it runs.
+
+FROM python:3.13-slim-bookworm AS build
+# A wheel first, then an environment made from it: what is tested on a machine is what lies in the image,
+# and neither pip's cache nor the sources come along.
+WORKDIR /build
+COPY pyproject.toml README.md LICENSE ./
+COPY ivr_agi ivr_agi
+COPY sounds sounds
+COPY asterisk-conf asterisk-conf
+COPY systemd systemd
+RUN python -m venv /opt/ivr-agi \
+ && wheel="$(pip wheel --no-cache-dir --no-deps --wheel-dir /build/wheels . > /dev/null && ls /build/wheels/ivr_agi-*.whl)" \
+ && /opt/ivr-agi/bin/pip install --no-cache-dir "${wheel}[postgres]"
+
+
+FROM python:3.13-slim-bookworm
+# Fixed numbers, so that files and volumes can be given to this user from outside.
+RUN groupadd --gid 10001 ivr-agi \
+ && useradd --uid 10001 --gid ivr-agi --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin ivr-agi \
+ && install --directory --owner=ivr-agi --group=ivr-agi --mode=0700 /var/lib/ivr-agi \
+ && install --directory --owner=ivr-agi --group=ivr-agi --mode=0755 /srv/sounds
+COPY --from=build /opt/ivr-agi /opt/ivr-agi
+# Byte code was written when the wheel was installed; nothing is written into a read-only file system.
+ENV PATH=/opt/ivr-agi/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    IVR_AGI_HTTP_PORT=8573
+# The journal; whatever else is written goes nowhere. Not /srv: a `.env` found here would be read.
+WORKDIR /var/lib/ivr-agi
+USER 10001:10001
+# FastAGI, and health with metrics. EXPOSE publishes nothing.
+EXPOSE 4573 8573
+# The first SIGTERM drains: calls end, payments are carried through.
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=10s --timeout=3s --start-period=15s --retries=3 \
+  CMD ["python", "-c", "import os, urllib.request as r; r.urlopen('http://127.0.0.1:' + os.environ['IVR_AGI_HTTP_PORT'] + '/healthz', timeout=2)"]
+ENTRYPOINT ["ivr-agi"]
+CMD ["serve"]
