@@ -23,25 +23,38 @@ from ami import Ami
 from rootfs import REPOSITORY
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from ami import Packet
 
 CONF = Path(__file__).with_name("conf")
 START_SECONDS = 40.0
 STOP_SECONDS = 10.0
-FOLDERS = ("etc", "run", "log", "lib", "spool/monitor", "cache", "share/moh", "share/sounds")
+FOLDERS = (
+    "etc",
+    "run",
+    "log/cdr-custom",
+    "log/cel-custom",
+    "lib",
+    "spool/monitor",
+    "cache",
+    "share/moh",
+    "share/sounds",
+)
 
 # Every step is exec'ed, so that the process we started *is* Asterisk in the end; should the
 # test run be killed, the kernel ends Asterisk too (pdeathsig), and its mounts with it.
 OWN_NAMESPACE = ("setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--propagation", "private")
-ENTER = 'mount --bind /proc "$1/proc" && mount --rbind /dev "$1/dev" && mount --bind "$2" "$1/mnt"'
+ENTER = (
+    'mount --bind /proc "$1/proc" && mount --rbind /dev "$1/dev" && mount --bind "$2" "$1/mnt"'
+    ' && mount --bind "$2/resolv.conf" "$1/etc/resolv.conf"'
+)
 EXEC = 'exec chroot "$1" /usr/sbin/asterisk -f -C /mnt/etc/asterisk.conf'
 
 
-def free_port() -> int:
-    """Return a TCP port of the loopback that nobody listens on just now."""
-    with socket.socket() as probe:
+def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
+    """Return a TCP or UDP port of the loopback that nobody listens on just now."""
+    with socket.socket(type=kind) as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
 
@@ -49,10 +62,16 @@ def free_port() -> int:
 class Asterisk:
     """One Asterisk: `start`, `stop`, and a manager connection for whoever wants to call."""
 
-    def __init__(self, tree: Path, home: Path):
+    def __init__(
+        self, tree: Path, home: Path, more: Mapping[str, str] | None = None, nameserver: str = "127.0.0.1"
+    ):
+        """more: lines to be added to a file of the configuration, by its name. nameserver: who is asked."""
         self.tree = tree
         self.home = home
         self.port = free_port()
+        self.sip_port = free_port(socket.SOCK_DGRAM)
+        self._more = dict(more or {})
+        self._nameserver = nameserver
         self._secret = secrets.token_hex(16)
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -70,6 +89,7 @@ class Asterisk:
     def start(self) -> None:
         """Bring it up and wait until it says that it is ready."""
         self._furnish()
+        (self.home / "resolv.conf").write_text(f"nameserver {self._nameserver}\n")
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready:
             # Asterisk tells systemd's way that it has booted; no polling needed.
             ready.bind(str(self.home / "run/ready"))
@@ -99,9 +119,9 @@ class Asterisk:
             self._process.wait()
         self._process = None
 
-    def manager(self, on_event: Callable[[Packet], None]) -> Ami:
+    def manager(self, on_event: Callable[[Packet], None], user: str = "robot", secret: str = "") -> Ami:
         """Return a manager connection (to be entered) that hands every event to `on_event`."""
-        return Ami(self.port, "robot", self._secret, on_event)
+        return Ami(self.port, user, secret or self._secret, on_event)
 
     @contextmanager
     def without_sound(self, name: str) -> Iterator[None]:
@@ -123,11 +143,15 @@ class Asterisk:
             (self.home / folder).mkdir(parents=True, exist_ok=True)
         # usr/lib/asterisk on old Debians, usr/lib/ARCHITECTURE/asterisk on new ones
         modules = min(self.tree.glob("usr/lib/**/asterisk/modules")).relative_to(self.tree)
-        blanks = {"modules": f"/{modules}", "port": self.port, "secret": self._secret}
+        blanks = {"modules": f"/{modules}", "port": self.port, "sip_port": self.sip_port}
+        blanks["secret"] = self._secret
         for conf in CONF.glob("*.conf"):
             (self.home / "etc" / conf.name).write_text(Template(conf.read_text()).substitute(blanks))
         for conf in (REPOSITORY / "asterisk-conf").glob("*.conf"):
             shutil.copy(conf, self.home / "etc")
+        for name, lines in self._more.items():
+            with (self.home / "etc" / name).open("a") as conf:
+                conf.write(lines)
         share = self.home / "share"
         # Links that are followed inside the chroot.
         (share / "documentation").symlink_to("/usr/share/asterisk/documentation")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import re
+import wave
 from collections import defaultdict
 from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -30,6 +31,7 @@ CALL_SECONDS = 60.0  # no scenario takes that long
 TONE_MS = 80  # as short as Asterisk lets a digit be
 GAP_SECONDS = 0.05  # between two digits; less, and Asterisk takes them for one
 CLIP = re.compile(r"ivr-agi/([\w/-]+)")
+HEADER_BYTES = 44  # of a WAV file
 numbers = itertools.count(1)
 
 
@@ -67,7 +69,8 @@ class Call:
 
     `answers` has the digits for each question by the name of its clip; a list gives them time
     by time, a callable is asked when the question is. `hang_up_at` names the clip at which the
-    caller hangs up.
+    caller hangs up, `hang_up_after` the one that he hears out before he does. He `thinks` for some
+    seconds before he keys an answer, then presses each key for `tone_ms` and lets go for `gap` seconds.
     """
 
     def __init__(
@@ -77,6 +80,10 @@ class Call:
         answers: Mapping[str, Answer | Sequence[Answer]] | None = None,
         *,
         hang_up_at: str = "",
+        hang_up_after: str = "",
+        tone_ms: int = TONE_MS,
+        gap: float = GAP_SECONDS,
+        thinks: float = 0.0,
         caller_id: str = "09123456789",
         variables: Mapping[str, str] | None = None,
     ):
@@ -89,8 +96,11 @@ class Call:
         self._hang_up_at = hang_up_at
         self._caller_id = caller_id
         self._variables = dict(variables or {})
-        name = next(numbers)
+        name = f"{next(numbers):04}"  # of one width, so that no id is the beginning of another
         self._ours, self._line = f"robot-{name}", f"line-{name}"
+        self._tone_ms, self._gap, self._thinks = tone_ms, gap, thinks
+        self._hang_up_after = hang_up_after
+        self._last_sentence = False  # of which the end is awaited
         self._begun: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
         self._gone = asyncio.Event()  # our half
         self._over = asyncio.Event()  # the line's half
@@ -98,29 +108,46 @@ class Call:
 
     @property
     def recording(self) -> Path:
-        """What the caller heard, as a WAV file: for a person to listen to when a test has failed."""
+        """What the caller heard, as a WAV file, his own keys not in it: for `hearing`, and for a person."""
         return self._asterisk.home / f"spool/monitor/{self._ours}.wav"
+
+    async def recorded(self) -> Path:
+        """Wait until the recording of a call that has ended is written to its last sample."""
+        async with asyncio.timeout(CALL_SECONDS):
+            # Asterisk writes the length into the header when it closes the file; no event tells.
+            while not _is_whole(self.recording):
+                await asyncio.sleep(0.02)
+        return self.recording
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
             self._ami = await stack.enter_async_context(self._asterisk.manager(self._see))
+            # Of a hundred calls at once each hears its own events only.
+            await self._ami.action("Filter", Operation="Add", Filter=self._events)
             self._hands = asyncio.create_task(self._act())
             stack.push_async_callback(self._rest)
-            wanted = {"RECORDING": f"{self._ours}.wav", **self._variables}
-            await self._ami.action(
-                "Originate",
-                Channel=f"Local/{self._to}/n",
-                ChannelId=self._ours,
-                OtherChannelId=self._line,
-                Context="robot",
-                Exten="s",
-                Priority="1",
-                CallerID=self._caller_id,
-                Async="true",
-                Variable=[f"{name}={_escape(value)}" for name, value in wanted.items()],
-            )
+            await self._dial(stack)
             self._leave = stack.pop_all()
         return self
+
+    @property
+    def _events(self) -> str:
+        return f"Uniqueid: ({self._ours}|{self._line})"
+
+    async def _dial(self, _stack: AsyncExitStack) -> None:
+        wanted = {"RECORDING": self.recording.name, **self._variables}
+        await self._ami.action(
+            "Originate",
+            Channel=f"Local/{self._to}/n",
+            ChannelId=self._ours,
+            OtherChannelId=self._line,
+            Context="robot",
+            Exten="s",
+            Priority="1",
+            CallerID=self._caller_id,
+            Async="true",
+            Variable=[f"{name}={_escape(value)}" for name, value in wanted.items()],
+        )
 
     async def __aexit__(self, *_: object) -> None:
         async with self._leave:
@@ -166,12 +193,17 @@ class Call:
             if answer is None:
                 await self._put_down()
                 continue
-            for digit in answer if isinstance(answer, str) else answer():
-                if self._over.is_set():
-                    break
-                with self._unless_over():
-                    await self._ami.action("PlayDTMF", Channel=self._ours, Digit=digit, Duration=str(TONE_MS))
-                await asyncio.sleep(GAP_SECONDS)  # a finger's pause, not a wait for anything
+            await asyncio.sleep(self._thinks)  # what a person takes to find the keys
+            await self._key(answer if isinstance(answer, str) else answer())
+
+    async def _key(self, digits: str) -> None:
+        tone = str(self._tone_ms)
+        for digit in digits:
+            if self._over.is_set():
+                break
+            with self._unless_over():
+                await self._ami.action("PlayDTMF", Channel=self._ours, Digit=digit, Duration=tone)
+            await asyncio.sleep(self._gap)  # a finger's pause, not a wait for anything
 
     async def _put_down(self) -> None:
         with self._unless_over():
@@ -216,13 +248,23 @@ class Call:
 
     def _listen(self, command: str) -> None:
         self.record.commands.append(command)
+        if self._last_sentence:
+            self._last_sentence = False
+            self._todo.put_nowait(None)
         self._begun[" ".join(command.split()[:2])].set()
         for clip in CLIP.findall(command):
             self._begun[clip].set()
+            self._last_sentence = self._last_sentence or clip == self._hang_up_after
             if clip == self._hang_up_at:
                 self._todo.put_nowait(None)
             elif answer := next(self._answers.get(clip, iter(())), None):
                 self._todo.put_nowait(answer)
+
+
+def _is_whole(recording: Path) -> bool:
+    with suppress(FileNotFoundError, EOFError, wave.Error), wave.open(str(recording)) as sound:
+        return recording.stat().st_size == HEADER_BYTES + 2 * sound.getnframes() > HEADER_BYTES
+    return False
 
 
 def _escape(value: str) -> str:

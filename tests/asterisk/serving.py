@@ -31,6 +31,7 @@ class PaymentServer:
         self.url = ""  # what the dialplan calls
         given = {
             "port": "0",
+            "http_port": "0",
             "gateway_url": gateway_url,
             "sequence": sequence,
             "journal_url": f"sqlite:///{folder}/journal.db",
@@ -68,6 +69,10 @@ class PaymentServer:
                 await self.kill()
                 raise AssertionError(f"the server does not drain:\n{self.output[-3000:]}") from None
         await self._reader
+
+    def freeze(self) -> None:
+        """Stop it where it stands: its connections stay open, and nothing is answered; `kill` ends it."""
+        self._process.send_signal(signal.SIGSTOP)
 
     async def kill(self) -> None:
         """End it as a power cut would: no last word to Asterisk, none to the journal."""

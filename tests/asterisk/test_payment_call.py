@@ -140,7 +140,9 @@ async def test_server_killed_in_mid_call(asterisk, gateway, server):
         record = await call.ended()
 
     assert record.at_h["PAYSTATUS"] == ""
-    assert record.ran("h", "Log") == ['ERROR,ivr-agi lost order A-1 status "" may have been charged']
+    (row,) = await server.journal()
+    told = f'lost order A-1 id {row["id"]} status "" may have been charged'
+    assert record.ran("h", "Log") == [f"ERROR,ivr-agi {told}"]
 
 
 async def test_server_killed_while_the_bank_is_asked(asterisk, gateway, tmp_path, server):
@@ -162,11 +164,12 @@ async def test_server_killed_while_the_bank_is_asked(asterisk, gateway, tmp_path
 
 
 async def test_no_server(asterisk):
-    """Nobody listens at the address: the caller is not left in silence, and it is no success."""
+    """Nobody listens at the address: the caller hears that it is out of order, and it is no success."""
     variables = {"IVR_AGI_URL": f"agi://127.0.0.1:{free_port()}/pay", **ORDER}
-    async with Call(asterisk, LINE, variables=variables, hang_up_at="unknown") as call:
+    async with Call(asterisk, LINE, variables=variables) as call:
         record = await call.ended()
 
+    assert record.prompts == ["out-of-order", "goodbye"]
     assert record.at_h["PAYSTATUS"] == ""
     assert record.ran("h", "Log")[0].startswith("ERROR,ivr-agi lost order A-1")
 
