@@ -22,7 +22,7 @@ test-old-asterisk: .venv/dev  ## one paid call through the Asterisk of Debian bu
 	@tools/debian-packages mmdebstrap
 	CI=true ASTERISK_SUITE=bullseye $(BIN)/pytest tests/asterisk/test_payment_call.py -k test_paid
 
-check: .venv/dev lint  ## the same without Asterisk: half a minute
+check: .venv/dev lint  ## the same without Asterisk: two minutes
 	$(BIN)/pytest -n 2 --ignore tests/asterisk
 
 lint: .venv/dev  ## style and types
