@@ -17,7 +17,8 @@ import structlog
 
 from ivr_agi import outcomes, prompts
 from ivr_agi.call import Forged, GaveUp, Question
-from ivr_agi.model import Hangup, Language, Method, Msisdn, OtpVerdict, Pan, PayStatus, Pin, Verdict
+from ivr_agi.model import BANKS, Hangup, Language, Method, Msisdn, OtpVerdict, Pan, PayStatus, Pin, Verdict
+from ivr_agi.orders import Standing
 from ivr_agi.outcomes import Next
 from ivr_agi.payments import Refused
 from ivr_agi.request import BadRequest, make_order_id, read_amount
@@ -36,6 +37,7 @@ class State(StrEnum):
 
     WELCOME = "welcome"
     LANGUAGE = "language"
+    INVOICE = "invoice"
     ORDER = "order"
     AMOUNT = "amount"
     CONFIRM = "confirm"
@@ -71,7 +73,8 @@ class Event(StrEnum):
 S, E = State, Event
 MOVES: Final[dict[State, dict[Event, State]]] = {
     S.WELCOME: {E.READY: S.LANGUAGE, E.REFUSED: S.END},
-    S.LANGUAGE: {E.READY: S.ORDER, E.GAVE_UP: S.END},
+    S.LANGUAGE: {E.READY: S.INVOICE, E.GAVE_UP: S.END},
+    S.INVOICE: {E.READY: S.ORDER, E.REFUSED: S.END, E.FAILED: S.END, E.GAVE_UP: S.END},
     S.ORDER: {E.READY: S.AMOUNT, E.REFUSED: S.END},
     S.AMOUNT: {E.READY: S.CONFIRM, E.GAVE_UP: S.END},
     S.CONFIRM: {E.ACCEPTED: S.MOBILE, E.CANCELLED: S.END, E.OPERATOR: S.END, E.GAVE_UP: S.END},
@@ -112,6 +115,24 @@ ENTER_MOBILE: Final = Question("enter-mobile", 11, Msisdn.parse, "no-mobile", "i
 ENTER_CARD: Final = Question("enter-card", 16, _read_pan, "no-card", "invalid-card", "help-card")
 OTP_FAILED: Final = _choice("otp-failed", {"1": E.NEW_PIN, "2": E.NEW_CARD})
 REPEAT_REFERENCE: Final = _choice("repeat-reference", {"1": "again"})
+
+
+def invoice_number(rules: Rules) -> Question[str]:
+    """The merchant's invoice number, ended by `#`; leading zeros are part of it. A card number is none."""
+
+    def read(keys: str) -> str | None:
+        of_a_card = len(keys) > 12 and keys[:6] in BANKS  # noqa: PLR2004 - all but a few digits of one
+        return keys if len(keys) <= rules.invoice_digits and keys.isdecimal() and not of_a_card else None
+
+    return Question(
+        "enter-invoice",
+        rules.invoice_digits,
+        read,
+        "no-invoice",
+        "invalid-invoice",
+        "help-invoice",
+        ended_by_hash=True,
+    )
 
 
 def enter_amount(rules: Rules) -> Question[int]:
@@ -173,12 +194,37 @@ async def choose_language(call: Call, payment: Payment) -> Event:
     return E.READY
 
 
+async def enter_invoice(call: Call, payment: Payment) -> Event:
+    """Have an invoice number keyed in, if it is to be asked, and ask the merchant what it stands for."""
+    if not payment.request.ask_invoice:
+        return E.READY
+    if payment.orders is None:
+        raise RuntimeError("no endpoint to ask: the request should have been refused")
+    mobile = payment.request.mobile or Msisdn.parse(payment.caller_id)
+    lead: tuple[str, ...] = ()
+    for _ in range(payment.rules.tries):
+        invoice = await call.ask(invoice_number(payment.rules), *lead)
+        async with call.please_wait():
+            order = await payment.orders.look_up(invoice, mobile)
+        if call.hung_up:
+            raise Hangup("the caller has hung up during the look-up")
+        if order.standing is Standing.PAYABLE:
+            payment.order_id, payment.amount = order.order_id, order.amount
+            structlog.contextvars.bind_contextvars(order=payment.order_id)  # each line of the log has it
+            return E.READY
+        if order.standing is not Standing.NOT_FOUND:
+            payment.end(outcomes.NOT_PAYABLE[order.standing])
+            return E.FAILED if order.standing is Standing.UNREACHABLE else E.REFUSED
+        lead = ("invoice-not-found", "help-invoice") if lead else ("invoice-not-found",)
+    payment.end("order-not-found")
+    return E.REFUSED
+
+
 async def check_order(_call: Call, payment: Payment) -> Event:
     """Turn away an order that is paid, being paid or in doubt; make an id where none was given."""
     if not payment.order_id:
         payment.order_id = make_order_id(datetime.now(UTC))
         structlog.contextvars.bind_contextvars(order=payment.order_id)  # each line of the log has it
-        return E.READY
     try:
         await payment.payments.check_order(payment.order_id)
     except Refused as refused:
@@ -315,6 +361,7 @@ async def _declined(call: Call, payment: Payment, code: str) -> Event:
 HANDLERS: Final[dict[State, Callable[[Call, Payment], Awaitable[Event]]]] = {
     S.WELCOME: welcome,
     S.LANGUAGE: choose_language,
+    S.INVOICE: enter_invoice,
     S.ORDER: check_order,
     S.AMOUNT: set_amount,
     S.CONFIRM: confirm,

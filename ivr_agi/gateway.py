@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import ssl
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
@@ -22,9 +22,14 @@ import httpx
 import structlog
 
 from ivr_agi.model import Method, OtpAnswer, OtpVerdict, PayAnswer, Verdict, mask_digits
+from ivr_agi.tls import trouble as tls_trouble
+from ivr_agi.tls import verified_tls
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    import ssl
+    from collections.abc import Callable, Sequence
+
+    import httpcore
 
     from ivr_agi.model import Pan, Pin, Secret
 
@@ -49,23 +54,43 @@ class Exchange:
     trouble: str = ""
 
 
+@dataclass(slots=True)
+class Flight:
+    """A request on its way. exchange: once its answer is whole."""
+
+    written: bool = False
+    status: int = 0
+    exchange: Exchange | None = None
+    wire: httpcore.AsyncNetworkStream | None = None
+
+    def so_far(self, trouble: str) -> Exchange:
+        """The answer, if it has come; else what there is, and why there is no more."""
+        return self.exchange or Exchange(self.written, self.status, trouble=trouble)
+
+
 class Gateway:
     """The gateway at one address. url: without the service's name; sequence: our credential."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a gateway is reached by
         self,
         url: str,
         sequence: Secret,
         *,
         otp_timeout: float,
         pay_timeout: float,
+        late_limit: float = 0,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        """Timeouts in seconds, each for a whole exchange. tls: verifies by the system's CAs unless given."""
+        """Timeouts in seconds, each for a whole exchange; late_limit comes after pay_timeout.
+
+        tls: verifies by the system's CAs unless given.
+        """
         self._url = url.rstrip("/")
         self._sequence = sequence
         self._otp_timeout = otp_timeout
         self._pay_timeout = pay_timeout
+        self._late_limit = late_limit
+        self._late: set[asyncio.Task[None]] = set()
         self._tls = tls or verified_tls()
         parts = urlsplit(self._url)
         if parts.scheme == "http" and parts.hostname not in ("127.0.0.1", "::1", "localhost"):
@@ -86,72 +111,114 @@ class Gateway:
         return read_otp(await self._post("otp-v2", body, self._otp_timeout), (pan, self._sequence))
 
     async def pay(  # noqa: PLR0913 - the fields of §2.1
-        self, method: Method, pan: Pan, pin: Pin, amount: int, order_id: str, mobile: str
+        self,
+        method: Method,
+        pan: Pan,
+        pin: Pin,
+        amount: int,
+        order_id: str,
+        mobile: str,
+        *,
+        late: Callable[[PayAnswer], None] | None = None,
     ) -> PayAnswer:
-        """`pay` by phone (§2.1) or from the merchant's panel (§2.2). Call it once for each PIN."""
+        """`pay` by phone (§2.1) or from the merchant's panel (§2.2). Call it once for each PIN.
+
+        When the time limit passes with something written, the answer is unknown, and we go on listening:
+        late hears what comes within the late limit.
+        """
         body: dict[str, Any] = {"ivr": 1, "pan": pan.reveal(), "pin": pin.reveal()}
         if method is Method.IVR:
             body |= {"amount": amount, "order_id": order_id}
         else:
             body |= {"ivr": 0, "invoice_id": order_id}
         body |= {"merchant_cid": mobile, "sequence": self._sequence.reveal()}
-        return read_pay(await self._post("pay", body, self._pay_timeout), (pan, self._sequence, pin))
+        flight = Flight()
+        sending = asyncio.create_task(self._send(flight, "pay", body))
+        try:
+            await asyncio.wait({sending}, timeout=self._pay_timeout)
+        except asyncio.CancelledError:
+            sending.cancel()
+            raise
+        secrets = (pan, self._sequence, pin)
+        if sending.done():
+            return read_pay(sending.result(), secrets)
+        if flight.exchange is None and flight.written and late and self._late_limit:
+            self._listen(sending, secrets, late)
+        else:  # nothing has left, and nothing may leave any more
+            sending.cancel()
+            await asyncio.wait({sending})
+        return read_pay(flight.so_far("timeout"), secrets)
+
+    def _listen(
+        self, sending: asyncio.Task[Exchange], secrets: Sequence[Secret], late: Callable[[PayAnswer], None]
+    ) -> None:
+        async def listen() -> None:
+            done, _ = await asyncio.wait({sending}, timeout=self._late_limit)
+            if done and not sending.exception():
+                late(read_pay(sending.result(), secrets))
+
+        task = asyncio.create_task(listen(), name="late")
+        self._late.add(task)
+        task.add_done_callback(self._late.discard)
+        task.add_done_callback(lambda _task: sending.cancel())
+
+    async def listened(self) -> None:
+        """Wait until no late answer is listened for any more."""
+        while self._late:
+            await asyncio.wait(self._late)
+
+    async def close(self) -> None:
+        """Stop listening for late answers: what is unknown by now stays so."""
+        for task in self._late:
+            task.cancel()
+        await self.listened()
 
     async def _post(self, service: str, body: dict[str, Any], seconds: float) -> Exchange:
         """Post once, on a fresh connection, and say how far it came."""
-        written = False
-        status = 0
+        flight = Flight()
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._send(flight, service, body)
+        except TimeoutError:
+            return flight.so_far("timeout")
 
-        async def watch(event: str, _info: dict[str, Any]) -> None:
-            nonlocal written
+    async def _send(self, flight: Flight, service: str, body: dict[str, Any]) -> Exchange:
+        """Post without a time limit. Never raises but when cancelled; flight says how far it has come."""
+
+        async def watch(event: str, about: dict[str, Any]) -> None:
             if event.endswith("send_request_headers.started"):
-                written = True
+                flight.written = True
+            elif event == "connection.connect_tcp.complete":
+                flight.wire = about["return_value"]
 
         # A client of its own for each request: no connection is shared, none is left over.
         client = httpx.AsyncClient(
             verify=self._tls,
             trust_env=False,  # a proxy from the environment would see the card
             follow_redirects=False,
-            timeout=None,  # noqa: S113 - the deadline below is for the whole exchange
+            timeout=None,  # noqa: S113 - the callers' limits are for the whole exchange
             headers={"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "ivr-agi"},
         )
-        exchange: Exchange | None = None
         try:
-            async with asyncio.timeout(seconds), client:
+            async with client:
                 request = client.build_request(
                     "POST", f"{self._url}/{service}", json=body, extensions={"trace": watch}
                 )
                 response = await client.send(request, stream=True)
-                status = response.status_code
+                flight.status = response.status_code
                 received = bytearray()
                 async for chunk in response.aiter_raw():
                     received += chunk
                     if len(received) > MAX_BODY:
-                        return Exchange(written, status, trouble="too-long")
-                exchange = Exchange(written, status, bytes(received))
-        except TimeoutError:
-            return exchange or Exchange(written, status, trouble="timeout")
-        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
-            return exchange or Exchange(written, status, trouble=_word(error))
-        return exchange
-
-
-def verified_tls() -> ssl.SSLContext:
-    """TLS that verifies the gateway by the system's CAs (or those of SSL_CERT_FILE)."""
-    # Not create_default_context(): that one writes the session's keys to SSLKEYLOGFILE, if it is set.
-    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    tls.load_default_certs()
-    return tls
-
-
-def _word(error: Exception) -> str:
-    """`ConnectError` as `connect-error`; a failure of TLS by its own name. Never the message."""
-    chain: BaseException | None = error
-    while chain is not None:
-        if isinstance(chain, ssl.SSLError):
-            return "tls-error"
-        chain = chain.__cause__ or chain.__context__
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", "-", type(error).__name__).lower()
+                        return flight.so_far("too-long")
+                flight.exchange = Exchange(flight.written, flight.status, bytes(received))
+        except (httpx.HTTPError, httpx.InvalidURL, OSError, UnicodeError) as error:
+            return flight.so_far(tls_trouble(error))
+        finally:
+            if flight.wire:  # a time limit in the middle of TLS's handshake leaves it open
+                with suppress(Exception):
+                    await flight.wire.aclose()
+        return flight.so_far("")
 
 
 def read_pay(exchange: Exchange, secrets: Sequence[Secret]) -> PayAnswer:
@@ -168,8 +235,7 @@ def read_pay(exchange: Exchange, secrets: Sequence[Secret]) -> PayAnswer:
             return PayAnswer(Verdict.DECLINED, code=code, detail=reply.note(secrets))
         case Reply(status=1, fields={"refID": str(ref_id)}) if exchange.status in OK and _is_ref_id(ref_id):
             return PayAnswer(Verdict.PAID, ref_id=_without(secrets[:1], ref_id.strip()))
-    claims_paid = reply is not None and reply.status == 1
-    if exchange.status in NOTHING_CHARGED and exchange.body is not None and not claims_paid:
+    if exchange.status in NOTHING_CHARGED and exchange.body is not None and not _tells_of_pay(exchange.body):
         return PayAnswer(Verdict.FAILED, detail=trouble)
     return PayAnswer(Verdict.UNKNOWN, detail=exchange.trouble or f"unclear-answer-{trouble}")
 
@@ -211,7 +277,9 @@ def _read_reply(body: bytes | None) -> Reply | None:
     if body is None:
         return None
     try:
-        reply = json.loads(body.decode("utf-8-sig"), object_pairs_hook=_once_each)
+        reply = json.loads(
+            body.decode("utf-8-sig"), object_pairs_hook=_once_each, parse_constant=_no_constant
+        )
     except (ValueError, RecursionError):
         return None
     status = reply.get("status") if isinstance(reply, dict) else None
@@ -231,6 +299,22 @@ def _read_reply(body: bytes | None) -> Reply | None:
     return Reply(status, fields, reply.get("errors"))
 
 
+def _tells_of_pay(body: bytes) -> bool:
+    """Whether a refusal speaks of a payment's outcome after all: then it is no clear refusal."""
+    try:
+        reply = json.loads(body.decode("utf-8-sig"))
+    except (ValueError, RecursionError):
+        return False
+    if not isinstance(reply, dict):
+        return False
+    outcome = str(reply.get("status")).strip() in ("0", "1", "0.0", "1.0", "True", "False")
+    return outcome or b'"refID"' in body
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
 def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
@@ -244,7 +328,8 @@ def _decline_code(fields: dict[str, Any]) -> str | None:
     That is: the code is no text, or is nothing but zeros (a bank's "approved"), or a tracking
     number came along, where a decline has the constant "0".
     """
-    code = fields.get("transactionStatus") or ""
+    code = fields.get("transactionStatus")
+    code = "" if code is None else code
     if not isinstance(code, str) or fields.get("refID") not in (None, "", "0"):
         return None
     code = re.sub(r"[^A-Za-z0-9-]", "", code)[:10]
@@ -252,7 +337,7 @@ def _decline_code(fields: dict[str, Any]) -> str | None:
 
 
 def _is_ref_id(text: str) -> bool:
-    return text.strip() not in ("", "0") and len(text) <= 64 and text.isprintable()  # noqa: PLR2004 - the journal's column
+    return text.strip().strip("0۰٠") != "" and len(text) <= 64 and text.isprintable()  # noqa: PLR2004 - the journal's column
 
 
 def _without(secrets: Sequence[Secret], text: str) -> str:

@@ -87,6 +87,12 @@ _gateway_seconds = Histogram(
 _pin_requests = Counter(
     "ivr_agi_pin_requests_total", "One-time PINs asked for, by verdict", ["verdict"], registry=REGISTRY
 )
+late_answers = Counter(
+    "ivr_agi_late_answers_total",
+    "Answers to `pay` that came after our time limit, by verdict",
+    ["verdict"],
+    registry=REGISTRY,
+)
 payments_unknown = Gauge(
     "ivr_agi_payments_unknown",
     "Payments in the journal whose outcome is open: each may have been charged; NaN until first counted",
@@ -99,8 +105,26 @@ journal_commit_seconds = Histogram(
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
     registry=REGISTRY,
 )
+journal_commits = Counter(
+    "ivr_agi_journal_commits_total",
+    "Transactions committed; one may hold the steps of several calls",
+    registry=REGISTRY,
+)
 journal_failures = Counter(
     "ivr_agi_journal_failures_total", "Times that the journal could not be written or read", registry=REGISTRY
+)
+
+notices = Counter(
+    "ivr_agi_notices_total",
+    "What came of telling the merchant: notices `delivered`, tries that `failed`, notices `given_up`",
+    ["outcome"],
+    registry=REGISTRY,
+)
+notices_pending = Gauge(
+    "ivr_agi_notices_pending", "Notices neither delivered nor given up, in the journal", registry=REGISTRY
+)
+notices_oldest = Gauge(
+    "ivr_agi_notices_oldest_seconds", "How long the oldest of them has been waiting", registry=REGISTRY
 )
 
 payments_unknown.set(math.nan)
@@ -112,6 +136,9 @@ for _verdict in OtpVerdict:
     _pin_requests.labels(_verdict)
 for _outcome in Verdict:
     _gateway_seconds.labels("pay", _outcome)
+    late_answers.labels(_outcome)
+for _told in ("delivered", "failed", "given_up"):
+    notices.labels(_told)
 for _reason in ("peer", "full", "environment"):
     connections_refused.labels(_reason)
 

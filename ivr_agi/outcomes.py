@@ -90,12 +90,17 @@ ENDINGS: Final[dict[str, Ending]] = {
     "already-paid": Ending(PayStatus.REFUSED, ("already-paid",)),
     "order-busy": Ending(PayStatus.REFUSED, ("order-busy",)),
     "under-review": Ending(PayStatus.REFUSED, ("under-review",)),
+    "order-not-found": Ending(PayStatus.REFUSED, ("order-not-found",)),
+    "order-closed": Ending(PayStatus.REFUSED, ("order-closed",)),
     # Technical, certainly not charged
+    "order-lookup-failed": Ending(PayStatus.FAILED, ("order-lookup-failed", "try-later")),
     "pin-not-sent": Ending(PayStatus.FAILED, ("failed",)),
     "out-of-order": Ending(PayStatus.FAILED, ("out-of-order",)),
     "shutting-down": Ending(PayStatus.FAILED, ("out-of-order",)),
     "not-recorded": Ending(PayStatus.FAILED, ("out-of-order",)),
 }
+# How an invoice stands with the merchant (orders.Standing), if it is not to be paid -> PAYREASON.
+NOT_PAYABLE: Final = {"paid": "already-paid", "closed": "order-closed", "unreachable": "order-lookup-failed"}
 # What the dialplan asked for is wrong (request.BadRequest's words): the admin's to mend.
 BAD_REQUEST: Final = Ending(PayStatus.REFUSED, ("out-of-order",))
 # `pay` failed for certain: not one byte left, or the gateway refused the request itself.

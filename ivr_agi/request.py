@@ -23,12 +23,13 @@ LanguageChoice = Literal["fa", "en", "ask"]
 
 
 class BadRequest(Exception):  # noqa: N818 - named for what it is
-    """What the dialplan asked cannot be done. reason: the word for PAYREASON."""
+    """What the dialplan asked cannot be done. reason: the word for PAYREASON; cure: what the admin does."""
 
-    def __init__(self, reason: str, detail: str) -> None:
+    def __init__(self, reason: str, detail: str, cure: str = "mend the AGI() line in the dialplan") -> None:
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
         self.detail = detail
+        self.cure = cure
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +38,18 @@ class PayRequest:
 
     amount: int | None = None  # whole rials
     order_id: str | None = None
+    ask_invoice: bool = False  # the caller keys an invoice number, the merchant says order and amount
     language: LanguageChoice | None = None
     mobile: Msisdn | None = None
 
 
-def read_request(environment: Mapping[str, str], amount_min: int, amount_max: int) -> PayRequest:
-    """Read the AGI environment's address and arguments. Raises BadRequest."""
+def read_request(
+    environment: Mapping[str, str], amount_min: int, amount_max: int, *, look_up: bool = False
+) -> PayRequest:
+    """Read the AGI environment's address and arguments. Raises BadRequest.
+
+    look_up: whether the merchant's endpoint can be asked, so that `order_id=ask` can be done.
+    """
     given: dict[str, str] = {}
     for key, value in _pairs(environment):
         if "\ufffd" in value:  # what was no UTF-8: two orders could look like one
@@ -52,11 +59,19 @@ def read_request(environment: Mapping[str, str], amount_min: int, amount_max: in
         if key in given:
             raise BadRequest("duplicate-argument", f"{key} comes twice")
         given[key] = value
+    amount, order_id = given.get("amount", "ask"), given.get("order_id")
+    if order_id == "ask" and not look_up:
+        raise BadRequest(
+            "no-order-lookup",
+            "order_id=ask, and no endpoint to ask",
+            cure="set IVR_AGI_ORDERS_URL (docs/orders.md), or name the order in the dialplan",
+        )
+    if order_id == "ask" and amount != "ask":
+        raise BadRequest("bad-amount", "with order_id=ask the merchant's endpoint says the amount")
     return PayRequest(
-        amount=None
-        if given.get("amount", "ask") == "ask"
-        else read_amount(given["amount"], amount_min, amount_max),
-        order_id=read_order_id(given["order_id"]) if "order_id" in given else None,
+        amount=None if amount == "ask" else read_amount(amount, amount_min, amount_max),
+        order_id=None if order_id in (None, "ask") else read_order_id(order_id),
+        ask_invoice=order_id == "ask",
         language=_language(given["language"]) if "language" in given else None,
         mobile=_mobile(given["mobile"]) if "mobile" in given else None,
     )

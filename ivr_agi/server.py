@@ -22,6 +22,7 @@ from ivr_agi.request import BadRequest, read_request
 from ivr_agi.session import Payment, Rules
 
 if TYPE_CHECKING:
+    from ivr_agi.orders import Orders
     from ivr_agi.payments import Payments
     from ivr_agi.settings import Settings
 
@@ -33,9 +34,11 @@ GOODBYE_SECONDS = 2.0  # after the drain limit
 class Server:
     """One listening FastAGI server."""
 
-    def __init__(self, settings: Settings, payments: Payments) -> None:
+    def __init__(self, settings: Settings, payments: Payments, orders: Orders | None = None) -> None:
+        """orders: the merchant's endpoint; without one, `order_id=ask` is refused."""
         self._settings = settings
         self._payments = payments
+        self._orders = orders
         self._rules = Rules(**{name: getattr(settings, name) for name in Rules.__slots__})
         self._calls: dict[asyncio.Task[None], Wire] = {}
         self._listener: asyncio.Server | None = None
@@ -70,14 +73,13 @@ class Server:
         if self._listener:
             self._listener.close()
         log.info("server.draining", calls=len(self._calls), seconds=self._settings.drain_limit)
-        if self._calls:
-            hurried = asyncio.create_task(hurry.wait())
-            ended = asyncio.create_task(self._all_ended())
-            await asyncio.wait(
-                (hurried, ended), timeout=self._settings.drain_limit, return_when=asyncio.FIRST_COMPLETED
-            )
-            hurried.cancel()
-            ended.cancel()
+        hurried = asyncio.create_task(hurry.wait())
+        ended = asyncio.create_task(self._all_ended())
+        await asyncio.wait(
+            (hurried, ended), timeout=self._settings.drain_limit, return_when=asyncio.FIRST_COMPLETED
+        )
+        hurried.cancel()
+        ended.cancel()
         self._payments.close()
         await self._payments.finish()
         if self._calls:  # those whose `pay` has just ended tell the dialplan
@@ -85,13 +87,16 @@ class Server:
         for wire in self._calls.values():
             log.warning("server.cut_off", peer=wire.peer, cure="raise IVR_AGI_DRAIN_LIMIT")
             wire.abort()
-        await self._all_ended()
+        while self._calls:
+            await asyncio.wait(self._calls)
         await self._payments.finish()
         log.info("server.stopped")
 
     async def _all_ended(self) -> None:
+        """Until no call is left, and nothing of their payments: outcomes that are late, or to be written."""
         while self._calls:
             await asyncio.wait(self._calls)
+        await self._payments.quiet()
 
     def _accept(self, wire: Wire) -> None:
         """Turn a connection into a call, or close it at once."""
@@ -144,10 +149,15 @@ class Server:
     async def _begin(self, wire: Wire) -> Payment:
         """Read what Asterisk says of the call, and what the dialplan asks for."""
         environment: dict[str, str] = {}
-        payment = Payment(self._payments, self._rules)
+        payment = Payment(self._payments, self._rules, orders=self._orders)
         try:
             environment = parse_environment(await wire.environment())
-            payment.request = read_request(environment, self._rules.amount_min, self._rules.amount_max)
+            payment.request = read_request(
+                environment,
+                self._rules.amount_min,
+                self._rules.amount_max,
+                look_up=self._orders is not None,
+            )
         except BadEnvironment as bad:
             payment.refusal = BadRequest("bad-environment", str(bad))
         except BadRequest as bad:
@@ -165,6 +175,6 @@ class Server:
                 "request.refused",
                 reason=payment.refusal.reason,
                 detail=payment.refusal.detail,
-                cure="mend the AGI() line in the dialplan",
+                cure=payment.refusal.cure,
             )
         return payment

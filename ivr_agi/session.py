@@ -16,6 +16,7 @@ from ivr_agi.request import BadRequest, PayRequest
 
 if TYPE_CHECKING:
     from ivr_agi.model import Msisdn, Pan, Pin
+    from ivr_agi.orders import Orders
     from ivr_agi.payments import Attempt, Payments
 
 
@@ -32,6 +33,8 @@ class Rules:
     max_payments: int
     amount_min: int
     amount_max: int
+    tries: int
+    invoice_digits: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,7 @@ class Payment:
     caller_id: str = ""
     call_id: str = ""
     request: PayRequest = field(default_factory=PayRequest)
+    orders: Orders | None = None  # the merchant's endpoint, for a request that leaves the order to the caller
     refusal: BadRequest | None = None  # what the dialplan asked for cannot be done
 
     order_id: str = ""

@@ -14,6 +14,7 @@ from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_va
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 PREFIX = "IVR_AGI_"
+KEY_LENGTH = 32  # characters; a card's hash under a weak key can be guessed from its mask
 Network = IPv4Network | IPv6Network
 
 
@@ -55,8 +56,44 @@ class Settings(BaseSettings):
     otp_timeout: float = Field(20, gt=0, le=120, description="seconds for `otp-v2`")
     pay_timeout: float = Field(60, gt=0, le=300, description="seconds for `pay`; then its outcome is unknown")
 
+    late_limit: float = Field(
+        300,
+        ge=0,
+        le=3600,
+        description="seconds beyond PAY_TIMEOUT in which a late answer still counts",
+    )
+
     # The journal
     journal_url: str = Field("sqlite:///ivr-agi.db", description="SQLAlchemy address of the journal")
+    card_keys: SecretStr = Field(
+        SecretStr(""),
+        description="keys of the card hashes, separated by commas, each of 32 characters or more; the first"
+        " writes; empty: none is kept",
+    )
+
+    # The merchant's orders
+    orders_url: str = Field(
+        "", description="the merchant's endpoint for `order_id=ask`, see docs/orders.md; empty: none"
+    )
+    orders_secret: SecretStr = Field(
+        SecretStr(""),
+        description="signs the requests to it: a secret; old and new, separated by a comma, while it changes",
+    )
+    orders_timeout: float = Field(5, gt=0, le=30, description="seconds for a look-up there")
+    # Fewer than a card has, so that a card keyed by mistake is no invoice and goes nowhere.
+    invoice_digits: int = Field(12, ge=1, le=15, description="most digits of an invoice number")
+
+    # Telling the merchant
+    webhook_url: str = Field(
+        "", description="the merchant's endpoint for each payment's outcome, see docs/webhook.md; empty: none"
+    )
+    webhook_secret: SecretStr = Field(
+        SecretStr(""),
+        description="signs what it is told: a secret; old and new, separated by a comma, while it changes",
+    )
+    webhook_days: float = Field(
+        3, gt=0, le=30, description="days after which what it does not take is given up"
+    )
 
     # The call
     language: Literal["fa", "en", "ask"] = Field("fa", description="language of the prompts, or ask")
@@ -95,14 +132,17 @@ class Settings(BaseSettings):
     def _upper(cls, given: Any) -> Any:
         return given.upper() if isinstance(given, str) else given
 
-    @field_validator("gateway_url")
+    @field_validator("gateway_url", "orders_url", "webhook_url")
     @classmethod
     def _https(cls, url: str, given: ValidationInfo) -> str:
         parts = urlsplit(url)
+        ours = given.field_name != "gateway_url"  # used as it stands; the gateway's has names added to it
+        if ours and not url:
+            return url
         near = _is_private if given.data.get("gateway_plain") else _is_loopback
         plain_and_near = parts.scheme == "http" and near(parts.hostname or "")
         if (
-            parts.query
+            (parts.query and not ours)
             or parts.fragment
             or not parts.hostname
             or not (parts.scheme == "https" or plain_and_near)
@@ -111,12 +151,20 @@ class Settings(BaseSettings):
                 "an https address; http is for a simulator on this machine only, or with"
                 f" {PREFIX}GATEWAY_PLAIN=yes on a private network"
             )
-        return url.rstrip("/")
+        return url if ours else url.rstrip("/")
 
-    @field_validator("sequence")
+    @field_validator("sequence", "orders_secret", "webhook_secret")
     @classmethod
     def _stripped(cls, secret: SecretStr) -> SecretStr:
         return SecretStr(secret.get_secret_value().strip())  # PayStar's own sample begins with a blank
+
+    @model_validator(mode="after")
+    def _signed(self) -> Self:
+        if self.webhook_url and not split_secrets(self.webhook_secret):
+            raise ValueError(
+                f"{PREFIX}WEBHOOK_SECRET is not set: what {PREFIX}WEBHOOK_URL is told must be signed"
+            )
+        return self
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -124,6 +172,11 @@ class Settings(BaseSettings):
             if getattr(self, low) > getattr(self, high):
                 raise ValueError(f"{PREFIX}{low.upper()} is greater than {PREFIX}{high.upper()}")
         return self
+
+
+def split_secrets(secret: SecretStr) -> tuple[str, ...]:
+    """The parts of a secret that is a list: the first one is in use, the others still count."""
+    return tuple(part.strip() for part in secret.get_secret_value().split(",") if part.strip())
 
 
 def _is_loopback(host: str) -> bool:

@@ -2,12 +2,35 @@
 
 import logging
 import os
+from contextlib import ExitStack
+from functools import cache
 
 import pytest
 import structlog
 import uvloop
 from line import open_line
+from postgres import PostgresServer, prototype
 from structlog.testing import capture_logs
+
+
+def pytest_addoption(parser):
+    """On which database the journal is put, by `line`, `open_line` and `journal_url`."""
+    parser.addoption(
+        "--journal", choices=("sqlite", "postgresql"), default="sqlite", help="the journal's database"
+    )
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "sqlite(why): about SQLite alone; not run with --journal=postgresql")
+
+
+def pytest_collection_modifyitems(config, items):
+    """Tests about SQLite alone are left out where the journal is on PostgreSQL."""
+    if config.option.journal == "sqlite":
+        return
+    for item in items:
+        for mark in item.iter_markers("sqlite"):
+            item.add_marker(pytest.mark.skip(reason=f"about SQLite alone: {mark.args[0]}"))
 
 
 def pytest_asyncio_loop_factories(config, item):
@@ -40,3 +63,55 @@ async def line(tmp_path):
     """A payment line with its default settings."""
     async with open_line(tmp_path) as opened:
         yield opened
+
+
+@pytest.fixture(scope="session")
+def postgres_prototype(tmp_path_factory):
+    """What each PostgreSQL of this run begins as."""
+    own = tmp_path_factory.getbasetemp()
+    return prototype(own.parent if "PYTEST_XDIST_WORKER" in os.environ else own)
+
+
+@pytest.fixture(scope="session")
+def postgres(postgres_prototype):
+    """A PostgreSQL that all tests share: quick, because its disk is memory; nobody stops it."""
+    with PostgresServer(postgres_prototype, on_disk=False) as server:
+        yield server
+
+
+@pytest.fixture
+def durable_postgres(postgres_prototype):
+    """A PostgreSQL of the test's own, on a real disk; it may be killed."""
+    with PostgresServer(postgres_prototype, on_disk=True) as server:
+        yield server
+
+
+@pytest.fixture
+def postgres_url(postgres):
+    """The address of an empty database on PostgreSQL."""
+    with postgres.fresh() as address:
+        yield address
+
+
+@pytest.fixture
+def journal_url(request, tmp_path):
+    """The address of a journal that is not there yet, on the database that --journal names."""
+    if request.config.option.journal == "postgresql":
+        return request.getfixturevalue("postgres_url")
+    return f"sqlite:///{tmp_path / 'j.db'}"
+
+
+@pytest.fixture(autouse=True)
+def _journals_of_folders(request, monkeypatch):
+    """With --journal=postgresql each folder that a line is opened in has a database; none is made before."""
+    if request.config.option.journal == "sqlite":
+        yield
+        return
+    with ExitStack() as databases:
+
+        @cache
+        def journal_of(_folder):
+            return databases.enter_context(request.getfixturevalue("postgres").fresh())
+
+        monkeypatch.setattr("line.journal_of", journal_of)
+        yield

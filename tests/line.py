@@ -115,17 +115,28 @@ class Line:
         return self.journal.attempts()[::-1]
 
 
+def journal_of(folder: Path) -> str:
+    """Where a folder's journal is kept: in a file; `--journal=postgresql` puts another answer here."""
+    return f"sqlite:///{folder / 'journal.db'}"
+
+
 @asynccontextmanager
-async def open_line(folder: Path, *, gateway_url: str = "", **given: Any) -> AsyncIterator[Line]:
-    """Open a line whose journal is in `folder`; settings by name."""
+async def open_line(
+    folder: Path, *, gateway_url: str = "", journal_url: str = "", **given: Any
+) -> AsyncIterator[Line]:
+    """Open a line whose journal is `folder`'s, if none is given; settings by name."""
     given = {"otp_cooldown": 0.0, "port": 0, "drain_limit": 0, **given}
     async with GatewaySimulator(SEQUENCE) as gateway:
         found = settings.load(
             _env_file=None, gateway_url=gateway_url or gateway.url, sequence=SEQUENCE, **given
         )
-        journal = Journal(f"sqlite:///{folder / 'journal.db'}")
+        journal = Journal(journal_url or journal_of(folder))
         client = Gateway(
-            found.gateway_url, Secret(SEQUENCE), otp_timeout=found.otp_timeout, pay_timeout=found.pay_timeout
+            found.gateway_url,
+            Secret(SEQUENCE),
+            otp_timeout=found.otp_timeout,
+            pay_timeout=found.pay_timeout,
+            late_limit=found.late_limit,
         )
         payments = Payments(journal, client)
         server = Server(found, payments)

@@ -9,6 +9,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from ivr_agi.journal import AttemptState, IllegalStep, Journal, JournalError, NewAttempt, OrderHeld, owner
+from ivr_agi.journal.owner import Fate
 from ivr_agi.journal.tables import FOLLOWS, HOLDING, metadata
 
 S = AttemptState
@@ -21,16 +22,27 @@ WAYS = {
     S.DECLINED: [S.OTP_SENT, S.SENT, S.DECLINED],
     S.FAILED: [S.FAILED],
     S.UNKNOWN: [S.OTP_SENT, S.SENT, S.UNKNOWN],
+    S.RESOLVED: [S.OTP_SENT, S.SENT, S.UNKNOWN, S.RESOLVED],
+}
+# What a step to a state must bring along.
+FIELDS = {
+    S.PAID: {"ref_id": "123456"},
+    S.RESOLVED: {
+        "resolution": "not-paid",
+        "resolved_by": "Sara",
+        "resolved_at": "2026",
+        "evidence": "statement",
+    },
 }
 
 
-def new(order="A-1"):
-    return NewAttempt(order, "ivr", 50000, "603799******7893", "+989123456789", "1.2")
+def new(order="A-1", card_hash=""):
+    return NewAttempt(order, "ivr", 50000, "603799******7893", "+989123456789", "1.2", card_hash)
 
 
 @pytest.fixture
-def url(tmp_path):
-    return f"sqlite:///{tmp_path / 'j.db'}"
+def url(journal_url):
+    return journal_url
 
 
 @pytest.fixture
@@ -44,7 +56,7 @@ async def bring(journal, state, order="A-1"):
     """An attempt in that state."""
     attempt_id = await journal.reserve(new(order))
     for step in WAYS[state]:
-        await journal.step(attempt_id, step, **({"ref_id": "123456"} if step is S.PAID else {}))
+        await journal.step(attempt_id, step, **FIELDS.get(step, {}))
     return attempt_id
 
 
@@ -52,7 +64,8 @@ ALLOWED = {
     (S.CREATED, S.OTP_SENT), (S.CREATED, S.FAILED),
     (S.OTP_SENT, S.OTP_SENT), (S.OTP_SENT, S.SENT), (S.OTP_SENT, S.FAILED),
     (S.SENT, S.PAID), (S.SENT, S.DECLINED), (S.SENT, S.FAILED), (S.SENT, S.UNKNOWN),
-    (S.UNKNOWN, S.PAID), (S.UNKNOWN, S.DECLINED),
+    (S.UNKNOWN, S.PAID), (S.UNKNOWN, S.DECLINED), (S.UNKNOWN, S.FAILED), (S.UNKNOWN, S.RESOLVED),
+    (S.PAID, S.RESOLVED), (S.DECLINED, S.RESOLVED), (S.FAILED, S.RESOLVED), (S.RESOLVED, S.RESOLVED),
 }  # fmt: skip
 
 
@@ -61,7 +74,7 @@ ALLOWED = {
 async def test_every_step(journal, before, after):
     """Each pair of states: allowed, or refused with nothing written."""
     attempt_id = await bring(journal, before)
-    fields = {"ref_id": "123456"} if after is S.PAID else {}
+    fields = FIELDS.get(after, {})
     if (before, after) in ALLOWED:
         await journal.step(attempt_id, after, **fields)
         assert journal.attempt(attempt_id)[0]["state"] == after
@@ -95,6 +108,7 @@ async def test_what_holds_an_order(journal, state):
     assert await journal.reserve(new("other"))
 
 
+@pytest.mark.sqlite("writes by the module sqlite3")
 async def test_index_forbids_a_second_attempt(journal, url):
     """Not the code alone: the database itself refuses a second attempt that holds the order."""
     await bring(journal, S.UNKNOWN)
@@ -106,6 +120,7 @@ async def test_index_forbids_a_second_attempt(journal, url):
     raw.close()
 
 
+@pytest.mark.sqlite("writes by the module sqlite3")
 @pytest.mark.parametrize(
     "change",
     [
@@ -173,6 +188,7 @@ async def test_recovery(url):
         "declined": "declined",
         "failed": "failed",
         "unknown": "unknown",
+        "resolved": "resolved",
     }
     assert next(row for row in journal.attempts() if row["order_id"] == "order-sent")["review"] == "charged"
     assert journal.recover() == {}
@@ -196,13 +212,14 @@ def test_owner():
     """This process lives; a pid used again by a later process, and another boot, do not count as it."""
     mine = owner.this_process()
     host, boot, pid, started = mine.split("/")
-    assert not owner.is_gone(mine)
-    assert owner.is_gone(f"{host}/{boot}/{pid}/{int(started) + 1}")
-    assert owner.is_gone(f"{host}/another-boot/{pid}/{started}")
-    assert owner.is_gone(f"{host}/{boot}/999999999/{started}")
-    assert not owner.is_gone(f"another-host/{boot}/{pid}/{started}")
+    assert owner.fate(mine) is Fate.LIVES
+    assert owner.fate(f"{host}/{boot}/{pid}/{int(started) + 1}") is Fate.GONE
+    assert owner.fate(f"{host}/another-boot/{pid}/{started}") is Fate.GONE
+    assert owner.fate(f"{host}/{boot}/999999999/{started}") is Fate.GONE
+    assert owner.fate(f"another-host/{boot}/{pid}/{started}") is Fate.ELSEWHERE
 
 
+@pytest.mark.sqlite("its pragmas")
 def test_pragmas(journal):
     """SQLite's own word on what makes a commit last."""
     with journal._engine.begin() as connection:
@@ -213,6 +230,7 @@ def test_pragmas(journal):
     assert found == ["delete", 3, 1]
 
 
+@pytest.mark.sqlite("its pragmas")
 def test_pragma_that_does_not_hold(monkeypatch, url):
     """A database that does not do as it is told is refused."""
     monkeypatch.setattr("ivr_agi.journal.engine.PRAGMAS", {"journal_mode": "nonsense"})
@@ -246,6 +264,7 @@ def test_file_that_is_no_database(tmp_path):
         Journal(f"sqlite:///{tmp_path / 'x.db'}")
 
 
+@pytest.mark.sqlite("a trigger in its language")
 async def test_failed_write_says_so(journal):
     """A commit that fails raises, with the driver's reason and no value of the statement; nothing is written."""
     attempt_id = await bring(journal, S.OTP_SENT)
@@ -271,6 +290,7 @@ async def test_a_note_is_no_step(journal):
     ]
 
 
+@pytest.mark.sqlite("writes by the module sqlite3")
 def test_journal_of_a_later_release(url):
     """A schema that this release does not know is refused with a sentence."""
     Journal(url).close()
@@ -281,6 +301,7 @@ def test_journal_of_a_later_release(url):
         Journal(url)
 
 
+@pytest.mark.sqlite("whether a file is there")
 def test_journal_that_must_be_there(url):
     """Reading a journal that is not there does not begin a new one."""
     with pytest.raises(JournalError, match="there is no journal"):

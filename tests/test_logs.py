@@ -17,7 +17,7 @@ SUMMARY = {
     *("status", "code", "reason", "ref_id", "attempt", "amount", "card"),
     *("state", "steps", "tries", "pins", "cards", "payments", "language", "seconds", "told"),
 }
-PATH = ["welcome", "language", "order", "amount", "confirm", "mobile", "card", "otp", "pin", "pay"]
+PATH = ["welcome", "language", "invoice", "order", "amount", "confirm", "mobile", "card", "otp", "pin", "pay"]
 
 
 def lines(capfd):
@@ -42,7 +42,7 @@ async def test_a_line_for_each_step(line, capfd):
     steps = said(found, "call.step")
     assert [step["state"] for step in steps] == PATH
     assert [step["event"] for step in steps] == (
-        ["ready"] * 4 + ["accepted", "ready", "entered", "pin-sent", "entered", "paid"]
+        ["ready"] * 5 + ["accepted", "ready", "entered", "pin-sent", "entered", "paid"]
     )
     for step in steps:
         assert step.keys() >= STEP
@@ -58,7 +58,7 @@ async def test_order_that_we_made(line, capfd):
     ended = await line.call(line.buyer(), "amount=50000")
     found = lines(capfd)
     orders = [step["order"] for step in said(found, "call.step")]
-    assert orders == ["", ""] + [ended.variables["PAYORDERID"]] * 8
+    assert orders == ["", "", ""] + [ended.variables["PAYORDERID"]] * 8
     assert (
         said(found, "pay.answered")[0]["order"] == said(found, "call.ended")[0]["order"] == orders[-1] != ""
     )
@@ -73,7 +73,7 @@ async def test_summary_of_a_paid_call(line, capfd):
     assert summary.keys() == SUMMARY | {"message", "level", "timestamp"}
     wanted = {
         "status": "PAID", "code": "", "reason": "", "ref_id": ended.variables["PAYREFID"], "attempt": 1,
-        "amount": 50000, "card": "603799******7893", "state": "pay", "steps": 10, "tries": 4, "pins": 1, "cards": 1,
+        "amount": 50000, "card": "603799******7893", "state": "pay", "steps": 11, "tries": 4, "pins": 1, "cards": 1,
         "payments": 1, "language": "fa", "told": True, "order": "A-1",
     }  # fmt: skip
     assert {name: summary[name] for name in wanted} == wanted
@@ -89,7 +89,7 @@ async def test_summary_of_a_paid_call(line, capfd):
             {"enter-pin": HANG_UP},
             None,
             "",
-            {"status": "HANGUP", "reason": "hangup", "state": "pin", "steps": 9},
+            {"status": "HANGUP", "reason": "hangup", "state": "pin", "steps": 10},
         ),
         (
             {"enter-card": ["", "", ""]},

@@ -205,12 +205,13 @@ async def test_labels_hold_words_of_ours(line):
         "question": {
             question.prompt for question in vars(flow).values() if isinstance(question, flow.Question)
         }
-        | {"enter-amount", "enter-pin"},
+        | {"enter-amount", "enter-invoice", "enter-pin"},
         "answered": {*"123456789", "gave-up"},
         "state": set(flow.State),
         "how": {"hang-up", "gave-up", "too-long"},
         "language": {"fa", "en"},
         "service": {"otp-v2", "pay"},
+        "outcome": {"delivered", "failed", "given_up"},
         "verdict": {*flow.Verdict, *flow.OtpVerdict, "broken"},
     }
     for family in metrics.REGISTRY.collect():

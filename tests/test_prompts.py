@@ -12,13 +12,15 @@ CODES = (3, 5, 13, 14, 20, 21, 42, 51, 54, 55, 57, 61, 62, 63, 75, 78, 80, 90, 9
 IDS = set(
     """
     welcome choose-language amount-is rial confirm-amount no-choice invalid-choice help-choice
+    enter-invoice no-invoice invalid-invoice help-invoice invoice-not-found
     enter-amount no-amount invalid-amount help-amount
     enter-mobile no-mobile invalid-mobile help-mobile
     enter-card no-card invalid-card help-card please-wait
     enter-pin no-pin invalid-pin help-pin new-pin no-more-pins otp-failed
     paid tracking-number repeat-reference unknown reference-is failed
     error-other code-is another-card too-many-cards gave-up cancelled operator out-of-order
-    already-paid order-busy under-review busy goodbye try-later over-limit silence
+    already-paid order-busy under-review order-not-found order-closed order-lookup-failed
+    busy goodbye try-later over-limit silence
     """.split()  # noqa: SIM905 - a list of words reads better without quotes
 ) | {f"error-{code}" for code in CODES}
 SENTENCES = sorted(name for name in IDS if name != "silence")

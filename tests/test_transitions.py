@@ -11,9 +11,11 @@ from ivr_agi.call import GaveUp
 from ivr_agi.conversation import ForbiddenTransition, run
 from ivr_agi.flow import ANYWHERE, HANDLERS, MOVES, TRANSITIONS, Event, State
 from ivr_agi.model import Hangup, Method, Msisdn, Pan
+from ivr_agi.orders import Orders
 from ivr_agi.session import Payment
 from ivr_agi.simulator.channel import HANG_UP
 from ivr_agi.simulator.gateway import Fault, Outcome, Rule
+from ivr_agi.simulator.orders import OrdersSimulator
 
 ROOT = Path(__file__).parent.parent
 PAIRS = [(state, event) for state, moves in TRANSITIONS.items() for event in moves]
@@ -94,7 +96,16 @@ def test_events_are_all_used():
 CARD_51 = sample_card("51")
 NO_51 = b'{"status": 0, "data": {"transactionStatus": "51"}}'
 OTP_REFUSED = Rule(Outcome(code="14"), service="otp-v2", times=1)
+INVOICES = {
+    "1": {"status": "payable", "order_id": "A-17", "amount": 50000},
+    "2": {"status": "closed"},
+    "3": {"status": "no word of the contract"},
+}
 REAL_CALLS = {
+    "invoice to pay": ({"enter-invoice": "1#"}, "order_id=ask", {}, []),
+    "invoice closed": ({"enter-invoice": "2#"}, "order_id=ask", {}, []),
+    "invoice not looked up": ({"enter-invoice": "3#"}, "order_id=ask", {}, []),
+    "invoice never keyed": ({}, "order_id=ask", {}, []),
     "paid": ({}, "amount=50000&order_id=A", {}, []),
     "refused request": ({}, "amount=x", {}, []),
     "language never chosen": ({}, "amount=50000&language=ask", {}, []),
@@ -138,7 +149,8 @@ async def test_real_calls_take_every_line(tmp_path, logged):
     for number, (name, (script, query, options, rules)) in enumerate(REAL_CALLS.items()):
         folder = tmp_path / str(number)
         folder.mkdir()
-        async with open_line(folder) as line:
+        async with OrdersSimulator("", INVOICES) as shop, open_line(folder) as line:
+            line.server._orders = Orders(shop.url, [], timeout=10, amount_min=1, amount_max=50000)
             line.gateway.rules += [
                 Rule(rule.outcome, rule.service, rule.order_id, rule.pan, rule.times) for rule in rules
             ]

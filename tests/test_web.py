@@ -18,9 +18,11 @@ async def open_web(line):
     """The HTTP side of a line, and a client of it."""
     web = Web("127.0.0.1", 0, Health(line.journal, lambda: line.server.accepting))
     port = await web.start()
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
-        yield client
-    await web.stop()
+    try:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
+            yield client
+    finally:
+        await web.stop()
 
 
 @pytest.fixture
@@ -79,7 +81,7 @@ async def test_journal_that_is_locked(web, line, tmp_path, monkeypatch):
             got = await web.get("/readyz")
             assert got.status_code == 503
             assert got.json()["parts"] == {"listening": "ok", "journal": health.SILENT}
-        assert line.journal._threads._work_queue.qsize() == 0
+        assert line.journal._writer._waiting.qsize() == 0
         assert (await web.get("/healthz")).status_code == 200
         assert 'ivr_agi_ready{part="journal"} 0.0' in (await web.get("/metrics")).text
         other.execute("ROLLBACK")
@@ -97,8 +99,9 @@ async def test_journal_that_fails(line, tmp_path, monkeypatch, logged):
         assert got.status_code == 503
         assert got.json()["parts"]["journal"] == "it fails: see the log"
         (entry,) = [entry for entry in logged if entry["event"] == "journal.failed"]
-        assert "readonly" in entry["error"]
+        assert "removed" in entry["error"]
         (tmp_path / "away.db").rename(tmp_path / "journal.db")
+        await until(lambda: not line.journal.trouble)
         assert (await web.get("/readyz")).status_code == 200
 
 

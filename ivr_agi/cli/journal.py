@@ -1,38 +1,57 @@
-"""`ivr-agi journal`: what became of each payment."""
+"""`ivr-agi journal`: what became of each payment, and what a person has found out about it."""
 
 from __future__ import annotations
 
 import csv
+import getpass
 import json
 import sys
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 from rich.table import Table
 
+from ivr_agi.cli.reconcile import reconcile
 from ivr_agi.cli.wiring import fail, literal_console, open_journal, read_settings
-from ivr_agi.journal import AttemptState, Journal, JournalError
+from ivr_agi.journal import AttemptState, IllegalStep, Journal, JournalError, Resolution
+from ivr_agi.journal.tables import OPEN
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
 T = TypeVar("T")
 
-app = typer.Typer(help="Look into the journal of payments.", no_args_is_help=True)
+app = typer.Typer(
+    help="Look into the journal of payments, and settle what is in doubt.", no_args_is_help=True
+)
+app.command("reconcile")(reconcile)
 
 # What a merchant or a spreadsheet gets of an attempt, in this order.
 EXPORTED = (
     "id", "order_id", "state", "amount", "card", "ref_id", "code", "reason", "review", "mobile",
     "method", "pins_sent", "call", "created_at", "updated_at",
+    "resolution", "resolved_by", "resolved_at", "evidence",
 )  # fmt: skip
-FREE_TEXT = ("order_id", "ref_id", "reason")  # somebody else's words, unlike the mobile number's `+`
+# Somebody else's words, unlike the mobile number's `+`
+FREE_TEXT = ("order_id", "ref_id", "reason", "resolved_by", "evidence")
+STUCK = timedelta(minutes=15)  # `sent` for so long: its process hangs, or nobody has settled it
 
 
-def look(read: Callable[[Journal], T]) -> T:
-    """Read from the journal, which must be there."""
+class Verdict(StrEnum):
+    """What `resolve` can say."""
+
+    PAID = "paid"
+    NOT_PAID = "not-paid"
+
+
+def look(work: Callable[[Journal], T]) -> T:
+    """Do something with the journal, which must be there."""
     journal = open_journal(read_settings(quiet=True), create=False)
     try:
-        return read(journal)
+        return work(journal)
     except JournalError as error:
         fail(str(error))
     finally:
@@ -44,12 +63,21 @@ def list_attempts(
     order: Annotated[str | None, typer.Option(help="Only this order.")] = None,
     state: Annotated[AttemptState | None, typer.Option(help="Only attempts in this state.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="At most so many, newest first.")] = 50,
+    same_card: Annotated[
+        int | None, typer.Option(metavar="ID", help="Those of this attempt's card, by its keyed hash.")
+    ] = None,
 ) -> None:
     """List attempts, newest first."""
     table = _table(
         "id", "order", "state", "rials", "card", "tracking no.", "code", "reason", "mobile", "updated"
     )
-    for row in look(lambda journal: journal.attempts(order_id=order, state=state, limit=limit)):
+
+    def read(journal: Journal) -> list[dict[str, Any]]:
+        if same_card is None:
+            return journal.attempts(order_id=order, state=state, limit=limit)
+        return journal.same_card(same_card)[:limit]
+
+    for row in look(read):
         table.add_row(
             str(row["id"]), row["order_id"], row["state"], f"{row['amount']:,}", row["card"], row["ref_id"],
             row["code"], row["reason"], row["mobile"], row["updated_at"],
@@ -75,14 +103,90 @@ def show(attempt_id: Annotated[int, typer.Argument(metavar="ID")]) -> None:
     console.print(history)
 
 
+@app.command("review")
+def review() -> None:
+    """List unknown and suspicious payments, oldest first, with their age. Exits 1 if there are any."""
+    now = datetime.now(UTC)
+    found = look(lambda journal: journal.review((now - STUCK).isoformat(timespec="milliseconds")))
+    if not found:
+        literal_console().print("Nothing to look at.")
+        return
+    table = _table("id", "age", "order", "state", "why", "rials", "card", "mobile", "code", "begun")
+    for row in found:
+        table.add_row(
+            str(row["id"]), age(now, row["updated_at"]), row["order_id"], row["state"], _why(row),
+            f"{row['amount']:,}", row["card"], row["mobile"], row["code"], row["created_at"],
+        )  # fmt: skip
+    console = literal_console()
+    console.print(table)
+    console.print(
+        "Ask the bank, or match its list (`ivr-agi journal reconcile FILE.csv`), then for each:\n"
+        '  ivr-agi journal resolve ID --as paid --ref NUMBER --by NAME --evidence "…"\n'
+        '  ivr-agi journal resolve ID --as not-paid --by NAME --evidence "…"'
+    )
+    raise SystemExit(1)
+
+
+@app.command("resolve")
+def resolve(
+    attempt_id: Annotated[int, typer.Argument(metavar="ID")],
+    verdict: Annotated[Verdict, typer.Option("--as", help="What was found out.")],
+    evidence: Annotated[str, typer.Option(help="What shows it: a statement's line, a letter, a call.")],
+    ref: Annotated[str, typer.Option(help="The bank's tracking number; needed for paid.")] = "",
+    by: Annotated[str, typer.Option(help="Who found it out.")] = "",
+    overrule: Annotated[
+        bool,
+        typer.Option(
+            "--overrule", help="Also what is in no doubt: the bank's own answer, an earlier verdict."
+        ),
+    ] = False,
+) -> None:
+    """Record what became of a payment: paid (its order stays paid) or not (it may be paid again)."""
+    by = by.strip() or getpass.getuser()
+    ref, evidence = ref.strip(), evidence.strip()
+    if verdict is Verdict.PAID and not ref:
+        fail("--ref: the bank's tracking number is needed for a payment that was paid")
+    if not evidence:
+        fail("--evidence: say what shows it; nothing is resolved without")
+    for name, given, most in (("--ref", ref, 64), ("--by", by, 80), ("--evidence", evidence, 1000)):
+        if len(given) > most or not given.isprintable():
+            fail(f"{name}: at most {most} printable characters")
+
+    def write(journal: Journal) -> tuple[bool, dict[str, Any]]:
+        found = journal.attempt(attempt_id)
+        row = found[0] if found else {"state": AttemptState.UNKNOWN, "review": ""}
+        if not (overrule or row["state"] in (AttemptState.UNKNOWN, *OPEN) or row["review"]):
+            raise IllegalStep(
+                f"attempt {attempt_id} is in no doubt: it is {row['state']} {row['resolution']}".rstrip()
+                + "; --overrule if you know better"
+            )
+        seen = AttemptState(row["state"])
+        return journal.resolve(
+            attempt_id, Resolution(verdict), by=by, evidence=evidence, ref_id=ref, seen=seen
+        ), row
+
+    try:
+        holds, row = look(write)
+    except IllegalStep as illegal:
+        fail(str(illegal), 1)
+    order = row.get("order_id", "")
+    if verdict is Verdict.NOT_PAID:
+        literal_console().print(f"Attempt {attempt_id}: not paid. Order {order} may be paid again.")
+    elif holds:
+        literal_console().print(f"Attempt {attempt_id}: paid, tracking number {ref}. Order {order} is paid.")
+    else:
+        literal_console().print(
+            f"Attempt {attempt_id}: paid, tracking number {ref}. Another attempt holds order {order}: it may"
+            f" have been paid twice. See `ivr-agi journal list --order {order}`, and refund one."
+        )
+
+
 @app.command("export")
 def export(form: Annotated[str, typer.Option("--format", help="csv or json.")] = "csv") -> None:
     """Write all attempts to standard output, oldest first: CSV, or JSON as an array of objects."""
     if form not in ("csv", "json"):
         fail("--format: csv or json")
-    rows = [
-        {name: row[name] for name in EXPORTED} for row in reversed(look(lambda journal: journal.attempts()))
-    ]
+    rows = [{name: row[name] for name in EXPORTED} for row in look(lambda journal: list(journal.each()))]
     if form == "json":
         json.dump(rows, sys.stdout, ensure_ascii=False, indent=1)
         sys.stdout.write("\n")
@@ -90,6 +194,28 @@ def export(form: Annotated[str, typer.Option("--format", help="csv or json.")] =
         writer = csv.DictWriter(sys.stdout, EXPORTED)
         writer.writeheader()
         writer.writerows(row | {name: _no_formula(row[name]) for name in FREE_TEXT} for row in rows)
+
+
+def age(now: datetime, since: str) -> str:
+    """How long ago, in the two greatest units: `3 d 4 h`."""
+    minutes = max(0, int((now - datetime.fromisoformat(since)).total_seconds()) // 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days} d {hours} h"
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
+
+
+def _why(row: dict[str, Any]) -> str:
+    """What is suspicious about an attempt, in a few words."""
+    if row["state"] == AttemptState.SENT:
+        return "not settled: does its process live?"
+    words = {
+        "charged": "may have been charged",
+        "merchant": "the merchant's set-up",
+        "check": "the bank's system",
+    }
+    return words.get(row["review"], str(row["review"]))
 
 
 def _no_formula(text: str) -> str:

@@ -12,9 +12,11 @@ import uvloop
 from rich.console import Console
 
 from ivr_agi import logs, settings
+from ivr_agi.cardhash import CardHash
 from ivr_agi.gateway import Gateway
 from ivr_agi.journal import AttemptState, Journal, JournalError
 from ivr_agi.model import Secret
+from ivr_agi.payments import Payments
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -59,17 +61,22 @@ def read_settings(*, secret: bool = False, quiet: bool = False) -> Settings:
 def open_journal(found: Settings, *, create: bool = True) -> Journal:
     """Open the journal. create: False where an absent one is a mistake."""
     try:
-        return Journal(found.journal_url, create=create)
+        return Journal(found.journal_url, create=create, notices=bool(found.webhook_url))
     except JournalError as error:
         fail(str(error))
 
 
 def recover(journal: Journal) -> None:
-    """Settle what dead processes left."""
+    """Settle what dead processes left, now and from now on."""
     try:
-        settled = journal.recover()
+        tell_recovered(journal.recover())
+        journal.live(tell_recovered)
     except JournalError as error:
         fail(str(error))
+
+
+def tell_recovered(settled: dict[AttemptState, int]) -> None:
+    """Say in the log what was settled."""
     for state, count in settled.items():
         cure = f"`ivr-agi journal list --state {state}`"
         log.warning("journal.recovered", state=state, attempts=count, cure=cure)
@@ -85,7 +92,14 @@ def open_gateway(found: Settings) -> Gateway:
         Secret(found.sequence.get_secret_value()),
         otp_timeout=found.otp_timeout,
         pay_timeout=found.pay_timeout,
+        late_limit=found.late_limit,
     )
+
+
+def open_payments(found: Settings, journal: Journal) -> Payments:
+    """Put together what may be done with money."""
+    keys = [Secret(key) for key in settings.split_secrets(found.card_keys)]
+    return Payments(journal, open_gateway(found), CardHash(keys))
 
 
 def literal_console() -> Console:

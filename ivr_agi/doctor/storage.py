@@ -15,14 +15,13 @@ import sqlalchemy as sa
 
 from ivr_agi.doctor.findings import Finding, error, ok, warning
 from ivr_agi.journal import AttemptState, JournalError
-from ivr_agi.journal.engine import cause, migrate, open_engine, revisions
+from ivr_agi.journal.engine import MOUNTS, cause, file_system, migrate, open_engine, revisions
 from ivr_agi.journal.tables import attempt
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SETTING: Final = "IVR_AGI_JOURNAL_URL"
-MOUNTS: Final = Path("/proc/mounts")
 SLOW: Final = 1.0  # seconds for a commit; each payment makes four, and the caller waits
 
 # File systems that lie about what is on disk, or forget, by the beginning of their names.
@@ -43,7 +42,7 @@ def check(url: str, *, mounts: Path = MOUNTS) -> tuple[list[Finding], str]:
     found: list[Finding] = []
     newest = ""
     try:
-        engine = open_engine(url)
+        engine = open_engine(url, mounts=mounts)
     except JournalError as trouble:
         return [error(str(trouble).removeprefix(f"{SETTING}: "), SETTING, _cure(url))], ""
     except OSError as trouble:
@@ -87,20 +86,6 @@ def _disk(folder: Path, mounts: Path) -> Iterator[Finding]:
         )
     else:
         yield ok(f"the journal's folder is on a local disk ({kind or 'of unknown kind'})", str(folder))
-
-
-def file_system(folder: Path, mounts: Path = MOUNTS) -> str:
-    """The kind of file system that a folder is on, as /proc/mounts has it; empty if that does not say."""
-    best, kind = -1, ""
-    try:
-        lines = mounts.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return ""
-    for _, point, name, *_ in (line.split(" ") for line in lines if line.count(" ") > 1):
-        place = Path(point.replace("\\040", " "))
-        if folder.is_relative_to(place) and len(place.parts) >= best:  # the last one mounted there counts
-            best, kind = len(place.parts), name
-    return kind
 
 
 def _beginning(file: Path) -> Finding:
@@ -160,7 +145,7 @@ def _examine(engine: sa.Engine, where: str, found: list[Finding]) -> str:
             warning(
                 f"{unknown} attempt(s) in state unknown: each may have been charged, and its order is held",
                 where,
-                "ivr-agi journal list --state unknown; ask the bank",
+                "ivr-agi journal review",
             )
         )
     else:

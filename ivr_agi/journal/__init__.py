@@ -1,16 +1,14 @@
 """The journal of payments: the only truth there is, since the gateway cannot be asked afterwards.
 
-Every step is committed to disk before its method returns. Writes are made by threads, never by
-the event loop. What may follow what is `tables.FOLLOWS`; a step outside of it raises
-IllegalStep and changes nothing.
+Every step is committed to disk before its method returns. Writes are made by one thread
+(`writer.py`), reads by others, none by the event loop. What may follow what is `tables.FOLLOWS`; a
+step outside of it raises IllegalStep and changes nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,50 +16,37 @@ import sqlalchemy as sa
 import structlog
 
 from ivr_agi import metrics
+from ivr_agi.journal import outbox, steps
 from ivr_agi.journal.engine import JournalError, cause, migrate, open_engine, rows
-from ivr_agi.journal.owner import is_gone, this_process
-from ivr_agi.journal.tables import FOLLOWS, HOLDING, AttemptState, attempt, history
+from ivr_agi.journal.lease import LEASE, Lease, recover, register
+from ivr_agi.journal.owner import this_process
+from ivr_agi.journal.steps import IllegalStep, NewAttempt, OrderHeld, Scribe, make_key
+from ivr_agi.journal.tables import AttemptState, Resolution, attempt, history
+from ivr_agi.journal.writer import PATIENCE, Writer, probe
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection, Iterator
 
-__all__ = ["AttemptState", "IllegalStep", "Journal", "JournalError", "NewAttempt", "OrderHeld"]
+__all__ = [
+    "AttemptState", "IllegalStep", "Journal", "JournalError", "NewAttempt", "OrderHeld", "Resolution",
+    "make_key",
+]  # fmt: skip
 
 log = structlog.get_logger()
 T = TypeVar("T")
 
-
-class OrderHeld(Exception):  # noqa: N818 - an answer, not a fault
-    """Another attempt holds the order. state: how far that one has come."""
-
-    def __init__(self, state: AttemptState) -> None:
-        super().__init__(f"the order is held by an attempt in state {state}")
-        self.state = state
-
-
-class IllegalStep(Exception):  # noqa: N818
-    """A step that `tables.FOLLOWS` does not have: a bug of ours, and nothing was written."""
-
-
-@dataclass(frozen=True, slots=True)
-class NewAttempt:
-    """What an attempt begins with. card is masked, amount in rials, call Asterisk's unique id."""
-
-    order_id: str
-    method: str
-    amount: int
-    card: str
-    mobile: str
-    call: str = ""
+PAGE = 1000  # rows read at once: a long read holds up SQLite's writer
+READERS = 2  # threads
 
 
 class Journal:
-    """The journal, opened: `await` for the server, plain reading for the commands."""
+    """The journal, opened: `await` for the server, plain calls for the commands."""
 
-    def __init__(self, url: str, *, create: bool = True) -> None:
+    def __init__(self, url: str, *, create: bool = True, notices: bool = False) -> None:
         """Open it and bring its schema up to date. Raises JournalError.
 
         create: False to refuse a SQLite file that is not there, rather than begin a new journal.
+        notices: write for each outcome what the merchant is to be told (outbox.py).
         """
         self._engine = open_engine(url, create=create)
         try:
@@ -69,10 +54,11 @@ class Journal:
         except JournalError:
             self._engine.dispose()
             raise
-        self._owner = this_process()
-        # SQLite has one writer anyway; a second thread would only wait for the lock.
-        writers = 1 if self._engine.dialect.name == "sqlite" else 4
-        self._threads = ThreadPoolExecutor(writers, thread_name_prefix="journal")
+        self._scribe = Scribe(this_process(), notices)
+        self._writer = Writer(self._engine)
+        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="journal-read")
+        self._lease: Lease | None = None
+        self.on_notice: Callable[[], None] = lambda: None  # called on the loop when one was written by a step
 
     @property
     def place(self) -> str:
@@ -82,143 +68,161 @@ class Journal:
             return str(Path(url.database or "").resolve())
         return url.render_as_string(hide_password=True)
 
+    @property
+    def trouble(self) -> str:
+        """Why no payment can begin at present: the journal takes no write. '' when it does."""
+        return self._writer.trouble
+
     def close(self) -> None:
         """Wait for what is being written, then close."""
-        self._threads.shutdown(wait=True)
+        if self._lease:
+            self._lease.close()
+        self._writer.close()
+        self._readers.shutdown(wait=True)
         self._engine.dispose()
 
     # -- the server's side: each returns once it is on disk -----------------------------------
+    # A JournalError leaves open whether the step was taken. key names a step: given once more, with
+    # again=True, it is taken once.
 
-    async def reserve(self, new: NewAttempt) -> int:
+    async def reserve(self, new: NewAttempt, *, key: str | None = None) -> int:
         """Begin an attempt: the order is now held by it. Raises OrderHeld, JournalError."""
-        return await self._write(lambda connection: self._reserve(connection, new))
+        name = key or make_key()
+        return await self._write(
+            lambda connection, again: self._scribe.reserve(connection, new, name, again=again)
+        )
 
-    async def step(
+    async def withdraw(self, key: str, reason: str) -> None:
+        """Let go of what a `reserve` that raised JournalError may have begun. Raises JournalError."""
+        await self._write(lambda connection, _again: self._scribe.withdraw(connection, key, reason))
+
+    async def step(  # noqa: PLR0913 - what a step consists of
         self,
         attempt_id: int,
         state: AttemptState,
         note: str = "",
         *,
         holds_order: bool | None = None,
+        key: str | None = None,
+        again: bool = False,
         **fields: str,
     ) -> None:
         """Take one step of FOLLOWS; fields: code, ref_id, review, reason.
 
         Raises IllegalStep, JournalError.
         """
+        name = key or make_key()
         await self._write(
-            lambda connection: self._step(connection, attempt_id, state, note, holds_order, fields)
+            lambda connection, again: self._scribe.step(
+                connection,
+                attempt_id,
+                state,
+                note=note,
+                holds_order=holds_order,
+                fields=fields,
+                key=name,
+                again=again,
+            ),
+            again=again,
         )
+        if self._scribe.notices and state in outbox.TOLD:
+            self.on_notice()
 
-    async def note(self, attempt_id: int, note: str) -> None:
-        """Add a line to an attempt's history without a step. Raises JournalError."""
+    async def note(
+        self, attempt_id: int, note: str, *, review: str = "", key: str | None = None, again: bool = False
+    ) -> None:
+        """Add a line to an attempt's history without a step. Raises JournalError.
 
-        def remember(connection: sa.Connection) -> None:
-            state = connection.execute(
-                sa.select(attempt.c.state).where(attempt.c.id == attempt_id)
-            ).scalar_one()
-            self._remember(connection, attempt_id, AttemptState(state), note, _now())
-
-        await self._write(remember)
+        review: what a person should look at, from now on.
+        """
+        name = key or make_key()
+        await self._write(
+            lambda connection, again: self._scribe.note(
+                connection, attempt_id, note, review=review, key=name, again=again
+            ),
+            again=again,
+        )
 
     async def standing(self, order_id: str) -> AttemptState | None:
-        """How far the attempt that holds an order has come; None if none does."""
-        return await asyncio.wrap_future(
-            self._threads.submit(self._read, lambda connection: _holder(connection, order_id))
-        )
+        """How far the attempt that holds an order has come; None if none does. Raises JournalError."""
+        return await self._look(lambda connection: steps.holder(connection, order_id))
+
+    async def get(self, attempt_id: int) -> dict[str, Any] | None:
+        """One attempt as it is now, a dictionary of the table's columns. Raises JournalError."""
+        query = sa.select(attempt).where(attempt.c.id == attempt_id)
+        return await self._look(lambda connection: next(iter(rows(connection, query)), None))
 
     async def count(self, state: AttemptState) -> int:
         """How many attempts are in a state. Raises JournalError."""
         query = sa.select(sa.func.count()).select_from(attempt).where(attempt.c.state == state)
-        return await asyncio.wrap_future(
-            self._threads.submit(self._read, lambda connection: connection.execute(query).scalar_one())
-        )
+        return await self._look(lambda connection: connection.execute(query).scalar_one())
 
     async def probe(self) -> None:
         """Commit a write that changes nothing that counts. Raises JournalError if none can be made."""
-        # One that changes not one byte is no write to SQLite; its header's user version, not used
-        # otherwise, is written whatever it was. PostgreSQL writes a row that is the same.
-        statement = (
-            "PRAGMA user_version = 1"
-            if self._engine.dialect.name == "sqlite"
-            else "UPDATE alembic_version SET version_num = version_num"
-        )
-        await self._write(lambda connection: connection.exec_driver_sql(statement).close())
+        await self._write(probe)
 
-    async def _write(self, job: Callable[[sa.Connection], T]) -> T:
+    async def _write(self, do: Callable[[sa.Connection, bool], T], *, again: bool = False) -> T:
         with metrics.journal_commit_seconds.time():
-            return await asyncio.wrap_future(self._threads.submit(self._transact, job))
+            return await _in_time(asyncio.wrap_future(self._writer.submit(do, again=again)))
+
+    async def _look(self, job: Callable[[sa.Connection], T]) -> T:
+        return await _in_time(asyncio.wrap_future(self._readers.submit(self._read, job)))
 
     def _read(self, job: Callable[[sa.Connection], T]) -> T:
-        return self._transact(job, self._engine.execution_options(reading=True))
-
-    def _transact(self, job: Callable[[sa.Connection], T], engine: sa.Engine | None = None) -> T:
         try:
-            with (engine or self._engine).begin() as connection:
+            with self._engine.execution_options(reading=True).begin() as connection:
                 return job(connection)
         except sa.exc.SQLAlchemyError as error:
             metrics.journal_failures.inc()
-            raise JournalError(f"the journal has not taken a step: {cause(error)}") from None
+            raise JournalError(f"the journal cannot be read: {cause(error)}") from None
 
-    def _reserve(self, connection: sa.Connection, new: NewAttempt) -> int:
-        if (state := _holder(connection, new.order_id)) is not None:
-            raise OrderHeld(state)
-        now = _now()
-        values = {
-            **asdict(new),
-            "state": AttemptState.CREATED,
-            "holds_order": True,
-            "owner": self._owner,
-            "created_at": now,
-            "updated_at": now,
-        }
+    def _rows(self, query: sa.Select[Any]) -> list[dict[str, Any]]:
+        return self._read(lambda connection: list(rows(connection, query)))
+
+    def _now(self, do: Callable[[sa.Connection, bool], T]) -> T:
+        """Write, and wait for it without a loop. Raises JournalError."""
         try:
-            inserted = connection.execute(sa.insert(attempt).values(values)).inserted_primary_key
-        except sa.exc.IntegrityError as error:
-            if "order" not in cause(error):
-                raise
-            # Another server was faster between the look and the insert.
-            raise OrderHeld(AttemptState.CREATED) from None
-        assert inserted is not None  # noqa: S101 - an insert has a key
-        attempt_id = int(inserted[0])
-        self._remember(connection, attempt_id, AttemptState.CREATED, "", now)
-        return attempt_id
+            return self._writer.submit(do).result(PATIENCE)
+        except TimeoutError:
+            raise _no_answer() from None
 
-    def _step(  # noqa: PLR0913 - what a step consists of
-        self,
-        connection: sa.Connection,
-        attempt_id: int,
-        state: AttemptState,
-        note: str,
-        holds_order: bool | None,
-        fields: dict[str, str],
-    ) -> None:
-        before = [earlier for earlier, later in FOLLOWS.items() if state in later]
-        now = _now()
-        values: dict[str, Any] = {
-            **fields,
-            "state": state,
-            "holds_order": state in HOLDING if holds_order is None else holds_order,
-            "owner": self._owner,
-            "updated_at": now,
-        }
-        if state is AttemptState.OTP_SENT:
-            values["pins_sent"] = attempt.c.pins_sent + 1
-        changed = connection.execute(
-            sa.update(attempt).where(attempt.c.id == attempt_id, attempt.c.state.in_(before)).values(values)
-        )
-        if changed.rowcount != 1:
-            raise IllegalStep(f"attempt {attempt_id} cannot become {state} from where it is")
-        self._remember(connection, attempt_id, state, note, now)
+    # -- the outbox (outbox.py says what each does): each raises JournalError ---------------------
 
-    def _remember(
-        self, connection: sa.Connection, attempt_id: int, state: AttemptState, note: str, now: str
-    ) -> None:
-        connection.execute(
-            sa.insert(history).values(
-                attempt_id=attempt_id, at=now, state=state, note=note, owner=self._owner
-            )
+    async def next_notice(self, without: Collection[str] = ()) -> float | None:
+        """When the next notice is due, in seconds since 1970; None for none. without: orders left out."""
+        return await self._look(lambda connection: outbox.soonest(connection, without))
+
+    async def claim_notices(
+        self, now: float, until: float, limit: int, without: Collection[str] = ()
+    ) -> list[outbox.Notice]:
+        """Take notices due at `now`, at most one of an order; nobody else gets them before `until`."""
+        return await self._write(
+            lambda connection, _again: outbox.claim(connection, now, until, limit, without)
         )
+
+    async def settle_notice(self, told: outbox.Notice, **outcome: Any) -> None:
+        """Write what came of a try; outcome: trouble, due_at, delivered_at, given_up_at."""
+        await self._write(lambda connection, _again: outbox.settle(connection, told, **outcome))
+
+    async def hurry_notices(self, now: float, later_than: float) -> int:
+        """Have what is due only later than that tried now; returns how many."""
+        return await self._write(lambda connection, _again: outbox.hurry(connection, now, later_than))
+
+    async def waiting_notices(self) -> outbox.Waiting:
+        """How many are neither delivered nor given up, and since when."""
+        return await self._look(outbox.waiting)
+
+    def notices(self, *, every: bool = False, limit: int | None = None) -> list[dict[str, Any]]:
+        """Notices pending or given up, oldest first, without bodies; every: all, newest first."""
+        return self._rows(outbox.listed(every=every, limit=limit))
+
+    def resend_notice(self, key: str) -> bool:
+        """Have one sent (again); False if there is none of that key."""
+        return self._now(lambda connection, _again: outbox.resend(connection, key))
+
+    def resend_given_up(self) -> int:
+        """Have all that were given up sent; returns how many."""
+        return self._now(lambda connection, _again: outbox.resend_given_up(connection))
 
     # -- on start ------------------------------------------------------------------------------
 
@@ -226,32 +230,43 @@ class Journal:
         """Settle what dead processes left: `sent` becomes unknown, what came before it failed.
 
         Nothing is posted again. Attempts of processes that live, or of other hosts, stay.
-        Returns how many attempts ended in each state.
+        Returns how many attempts ended in each state. Raises JournalError.
         """
-        return self._transact(self._recover)
+        return self._now(lambda connection, _again: recover(connection, self._scribe))
 
-    def _recover(self, connection: sa.Connection) -> dict[AttemptState, int]:
-        begun = (AttemptState.CREATED, AttemptState.OTP_SENT, AttemptState.SENT)
-        query = sa.select(attempt.c.id, attempt.c.state, attempt.c.owner).where(attempt.c.state.in_(begun))
-        settled: dict[AttemptState, int] = {}
-        for row in rows(connection, query):
-            if not is_gone(row["owner"]):
-                continue
-            sent = row["state"] == AttemptState.SENT
-            state = AttemptState.UNKNOWN if sent else AttemptState.FAILED
-            review = {"review": "charged"} if sent else {}
-            self._step(
-                connection,
-                row["id"],
-                state,
-                "its process was gone",
-                None,
-                {"reason": "process-gone", **review},
-            )
-            settled[state] = settled.get(state, 0) + 1
-        return settled
+    def live(self, told: Callable[[dict[AttemptState, int]], None], *, lease: float = LEASE) -> None:
+        """Beat from now on, and watch over the other processes. Raises JournalError.
+
+        told: hears, in a thread, how many attempts of a vanished process ended in each state.
+        lease: seconds without a beat after which a process elsewhere counts as gone.
+        """
+        self._now(lambda connection, _again: register(connection, self._scribe.owner))
+        self._lease = Lease(self._writer, self._scribe, told, lease=lease)
 
     # -- for the commands ----------------------------------------------------------------------
+
+    def resolve(  # noqa: PLR0913 - what a verdict consists of
+        self,
+        attempt_id: int,
+        resolution: Resolution,
+        *,
+        by: str,
+        evidence: str,
+        ref_id: str = "",
+        seen: AttemptState = AttemptState.UNKNOWN,
+    ) -> bool:
+        """Record what a person has found out about an ended attempt, and on what evidence.
+
+        Paid: the order stays held; not paid: it may be paid again. Returns whether the order is held by
+        it: False when it is paid and another attempt holds the order, so that somebody may have paid
+        twice. seen: the state that the person judged by; should a late answer have changed it, nothing is
+        written. Raises IllegalStep for that, for an attempt under way or not there; JournalError.
+        """
+        return self._now(
+            lambda connection, _again: self._scribe.resolve(
+                connection, attempt_id, resolution, by=by, evidence=evidence, ref_id=ref_id, seen=seen
+            )
+        )
 
     def attempts(
         self, *, order_id: str | None = None, state: str | None = None, limit: int | None = None
@@ -262,26 +277,68 @@ class Journal:
             query = query.where(attempt.c.order_id == order_id)
         if state is not None:
             query = query.where(attempt.c.state == state)
-        return list(self._read(lambda connection: rows(connection, query)))
+        return self._rows(query)
+
+    def each(self, since: str = "", until: str = "9999") -> Iterator[dict[str, Any]]:
+        """Attempts begun from `since` until before `until` (ISO 8601, UTC), oldest first, read in pages."""
+        last = 0
+        while True:
+            query = (
+                sa.select(attempt)
+                .where(attempt.c.id > last, attempt.c.created_at >= since, attempt.c.created_at < until)
+                .order_by(attempt.c.id)
+                .limit(PAGE)
+            )
+            page = self._rows(query)
+            yield from page
+            if len(page) < PAGE:
+                return
+            last = page[-1]["id"]
+
+    def same_card(self, attempt_id: int) -> list[dict[str, Any]]:
+        """Attempts with the card of this one, newest first; none if it was written without a key."""
+        card = sa.select(attempt.c.card_hash).where(attempt.c.id == attempt_id).scalar_subquery()
+        query = sa.select(attempt).where(attempt.c.card_hash == card, attempt.c.card_hash != "")
+        return self._rows(query.order_by(attempt.c.id.desc()))
+
+    def review(self, stuck_since: str) -> list[dict[str, Any]]:
+        """What a person should look at, oldest first: unknown and suspicious payments.
+
+        stuck_since: ISO 8601; what is `sent` and has not moved since then is listed, too.
+        """
+        query = (
+            sa.select(attempt)
+            .where(
+                sa.or_(
+                    attempt.c.review != "",
+                    attempt.c.state == AttemptState.UNKNOWN,
+                    sa.and_(attempt.c.state == AttemptState.SENT, attempt.c.updated_at < stuck_since),
+                )
+            )
+            .order_by(attempt.c.id)
+        )
+        return self._rows(query)
 
     def attempt(self, attempt_id: int) -> tuple[dict[str, Any], list[dict[str, Any]]] | None:
         """One attempt with its history, oldest step first; None if there is none."""
 
-        def look(connection: sa.Connection) -> tuple[Iterable[dict[str, Any]], Iterable[dict[str, Any]]]:
-            steps = sa.select(history).where(history.c.attempt_id == attempt_id).order_by(history.c.id)
-            return rows(connection, sa.select(attempt).where(attempt.c.id == attempt_id)), rows(
-                connection, steps
-            )
+        def look(connection: sa.Connection) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+            lines = sa.select(history).where(history.c.attempt_id == attempt_id).order_by(history.c.id)
+            found = rows(connection, sa.select(attempt).where(attempt.c.id == attempt_id))
+            return list(found), list(rows(connection, lines))
 
-        found, steps = self._read(look)
-        return next(((row, list(steps)) for row in found), None)
-
-
-def _holder(connection: sa.Connection, order_id: str) -> AttemptState | None:
-    query = sa.select(attempt.c.state).where(attempt.c.order_id == order_id, attempt.c.holds_order)
-    state = connection.execute(query).scalar()
-    return None if state is None else AttemptState(state)
+        found, lines = self._read(look)
+        return (found[0], lines) if found else None
 
 
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
+async def _in_time(answer: asyncio.Future[T]) -> T:
+    try:
+        async with asyncio.timeout(PATIENCE):
+            return await answer
+    except TimeoutError:
+        raise _no_answer() from None
+
+
+def _no_answer() -> JournalError:
+    metrics.journal_failures.inc()
+    return JournalError(f"the journal has not answered for {PATIENCE:g} s; see to its disk or database")

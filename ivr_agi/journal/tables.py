@@ -1,12 +1,14 @@
 """The journal's tables, and the one table of which state may follow which.
 
 A row of `attempt` is one attempt to pay one order: at most one `pay` request ever leaves for it.
-`history` is append-only: every step of an attempt, and which process wrote it. Neither holds a
-card number beyond its mask, a PIN, or `sequence`.
+`history` is append-only: every step of an attempt, and which process wrote it. `process` says who is
+alive, `notice` what the merchant is still to be told. None holds a card number beyond its mask and a
+keyed hash, a PIN, or `sequence`.
 
-The database itself forbids the two things that would cost money: a second attempt for an order
-that an earlier one still holds (a unique partial index), and a state that does not exist. Amounts
-are whole rials; times are UTC in ISO 8601, so that they sort as text.
+The database itself forbids what would cost money, whoever writes: a second attempt for an order that
+an earlier one still holds (a unique partial index), a step that FOLLOWS does not have, a history that
+is changed or cut (triggers), a verdict without its evidence (checks). Amounts are whole rials; times
+are UTC in ISO 8601, so that they sort as text.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    Float,
     ForeignKey,
     Index,
     Integer,
@@ -40,21 +43,33 @@ class AttemptState(StrEnum):
     DECLINED = "declined"
     FAILED = "failed"  # certainly not charged: a technical failure, or the caller left before `pay`
     UNKNOWN = "unknown"  # may have been charged
+    RESOLVED = "resolved"  # a person has found out: `resolution` says what, and on what evidence
+
+
+class Resolution(StrEnum):
+    """What a person has found out."""
+
+    PAID = "paid"
+    NOT_PAID = "not-paid"
 
 
 S = AttemptState
-# What may follow what. After `sent` nothing leads back; a late answer may still settle `unknown`.
+# What may follow what. After `sent` nothing leads back; a late answer may still settle `unknown`, and a
+# person may settle, and settle anew, whatever has ended: the history keeps what was said before.
 FOLLOWS: Final[dict[AttemptState, frozenset[AttemptState]]] = {
     S.CREATED: frozenset({S.OTP_SENT, S.FAILED}),
     S.OTP_SENT: frozenset({S.OTP_SENT, S.SENT, S.FAILED}),
     S.SENT: frozenset({S.PAID, S.DECLINED, S.FAILED, S.UNKNOWN}),
-    S.UNKNOWN: frozenset({S.PAID, S.DECLINED}),
-    S.PAID: frozenset(),
-    S.DECLINED: frozenset(),
-    S.FAILED: frozenset(),
+    S.UNKNOWN: frozenset({S.PAID, S.DECLINED, S.FAILED, S.RESOLVED}),
+    S.PAID: frozenset({S.RESOLVED}),
+    S.DECLINED: frozenset({S.RESOLVED}),
+    S.FAILED: frozenset({S.RESOLVED}),
+    S.RESOLVED: frozenset({S.RESOLVED}),
 }
-# States in which an attempt holds its order: no other attempt may begin.
+# States in which an attempt always holds its order: no other attempt may begin. A declined one holds it
+# too while the bank's answer leaves open whether money has moved; a resolved one when it was paid.
 HOLDING: Final = frozenset({S.CREATED, S.OTP_SENT, S.SENT, S.UNKNOWN, S.PAID})
+OPEN: Final = frozenset({S.CREATED, S.OTP_SENT, S.SENT})  # a process has them under way
 
 
 def _listed(states: frozenset[AttemptState]) -> str:
@@ -84,14 +99,23 @@ attempt = Table(
     Column("owner", String(160), nullable=False),  # the process that has it under way
     Column("created_at", String(32), nullable=False),
     Column("updated_at", String(32), nullable=False),
+    Column("card_hash", String(80), nullable=False, server_default=""),  # key's name:HMAC, '' without a key
+    Column("resolution", String(8), nullable=False, server_default=""),  # paid or not-paid, by a person
+    Column("resolved_by", String(80), nullable=False, server_default=""),
+    Column("resolved_at", String(32), nullable=False, server_default=""),
+    Column("evidence", Text, nullable=False, server_default=""),
     CheckConstraint(f"state IN ({_listed(frozenset(S))})", name="attempt_state"),
     CheckConstraint(f"state NOT IN ({_listed(HOLDING)}) OR holds_order", name="attempt_holds_order"),
     CheckConstraint("amount > 0", name="attempt_amount"),
     CheckConstraint("state <> 'paid' OR ref_id <> ''", name="attempt_paid_has_ref_id"),
+    CheckConstraint(
+        "state <> 'resolved' OR (resolution IN ('paid', 'not-paid') AND resolved_by <> ''"
+        " AND resolved_at <> '' AND evidence <> '' AND (resolution <> 'paid' OR ref_id <> ''))",
+        name="attempt_resolved_has_evidence",
+    ),
     sqlite_autoincrement=True,  # an id that was told to a caller is never given to another attempt
 )
-# One open, unknown or paid attempt for an order. A declined one holds it too while the bank's
-# answer leaves open whether money has moved (codes 20 and 94).
+# One open, unknown or paid attempt for an order.
 Index(
     "attempt_one_per_order",
     attempt.c.order_id,
@@ -101,6 +125,12 @@ Index(
 )
 Index("attempt_by_order", attempt.c.order_id)
 Index("attempt_by_state", attempt.c.state)
+Index("attempt_by_day", attempt.c.created_at)
+for _name, _column, _where in (
+    ("attempt_to_review", attempt.c.id, "review <> ''"),
+    ("attempt_by_card", attempt.c.card_hash, "card_hash <> ''"),
+):
+    Index(_name, _column, sqlite_where=text(_where), postgresql_where=text(_where))
 
 history = Table(
     "history",
@@ -111,5 +141,38 @@ history = Table(
     Column("state", String(10), nullable=False),
     Column("note", Text, nullable=False, server_default=""),
     Column("owner", String(160), nullable=False),
+    # Names the step, so that one whose commit was answered by nobody is not taken twice.
+    Column("key", String(32), unique=True),
     sqlite_autoincrement=True,
 )
+
+# Processes that may have attempts under way. `beat` goes up while one lives; no clock is compared.
+process = Table(
+    "process",
+    metadata,
+    Column("name", String(160), primary_key=True),  # attempt.owner
+    Column("beat", BigInteger, nullable=False),
+    Column("since", String(32), nullable=False),
+)
+
+# The outbox: written in the transaction of the step that it tells of.
+PENDING: Final = "delivered_at = '' AND given_up_at = ''"
+notice = Table(
+    "notice",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("key", String(32), nullable=False, unique=True),  # the receiver knows a duplicate by it
+    Column("attempt_id", Id, ForeignKey("attempt.id"), nullable=False, index=True),
+    Column("order_id", String(50), nullable=False),
+    Column("kind", String(20), nullable=False),  # payment.paid, …
+    Column("body", Text, nullable=False),  # JSON
+    Column("created_at", String(32), nullable=False),
+    Column("tries", Integer, nullable=False, server_default="0"),
+    Column("due_at", Float, nullable=False, server_default="0"),  # not before; seconds since 1970
+    Column("delivered_at", String(32), nullable=False, server_default=""),
+    Column("given_up_at", String(32), nullable=False, server_default=""),
+    Column("trouble", String(200), nullable=False, server_default=""),  # of the last try
+    sqlite_autoincrement=True,
+)
+Index("notice_due", notice.c.due_at, sqlite_where=text(PENDING), postgresql_where=text(PENDING))
+Index("notice_by_order", notice.c.order_id, sqlite_where=text(PENDING), postgresql_where=text(PENDING))

@@ -1,0 +1,208 @@
+"""`ivr-agi journal reconcile`: the bank's or PayStar's settlement list against the journal.
+
+Reports, and decides nothing: only with --apply and a person's name are the certain ones resolved as paid,
+each with its line of the list as evidence. What is in doubt is never touched.
+"""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final, NoReturn
+
+import typer
+
+from ivr_agi.cli.wiring import fail, open_journal, read_settings
+from ivr_agi.journal import AttemptState, IllegalStep, JournalError, Resolution
+from ivr_agi.settlement import report
+from ivr_agi.settlement.dates import NoDate, day_of, read_day, utc_text
+from ivr_agi.settlement.matching import match, period_of, touching
+from ivr_agi.settlement.reading import Listing, Settled, UnreadableList, read
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ivr_agi.journal import Journal
+    from ivr_agi.settlement.matching import Attempt, Period, Reconciliation
+
+# How far before the list's first day an attempt may be that a line names: settlement takes its time.
+LOOK_BACK: Final = timedelta(days=35)
+MAX_NAME: Final = 80  # the journal's column
+NOTHING, SOMETHING, NOT_READ = 0, 1, 2  # exit statuses
+
+
+def reconcile(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The settlement list, as CSV.")],
+    column: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=HEADING",
+            help="Which column is which: order, amount, ref, card, date or status, and its heading"
+            " (`status=` for none). May be repeated. Usual headings are known.",
+        ),
+    ] = None,
+    toman: Annotated[bool, typer.Option("--toman", help="Amounts are in toman, not rial.")] = False,
+    paid_status: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TEXT", help="A status text that means paid; may be repeated."),
+    ] = None,
+    first: Annotated[
+        str | None, typer.Option("--from", metavar="DATE", help="The list's first day; Jalali or Gregorian.")
+    ] = None,
+    last: Annotated[
+        str | None, typer.Option("--to", metavar="DATE", help="The list's last day, itself included.")
+    ] = None,
+    apply: Annotated[
+        bool, typer.Option("--apply", help="Resolve the certain ones as paid; needs --by.")
+    ] = False,
+    by: Annotated[str, typer.Option(metavar="NAME", help="Who answers for it.")] = "",
+    report_file: Annotated[
+        Path | None, typer.Option("--report", metavar="FILE", help="Write the summary there.")
+    ] = None,
+) -> None:
+    """Match a settlement list with the journal.
+
+    Exits with 0 if there is nothing to look at, 1 if there is, 2 if the list or the journal cannot be read.
+    """
+    by = by.strip()
+    if apply and not by:
+        fail("--apply needs --by NAME: a person answers for it", NOT_READ)
+    if len(by) > MAX_NAME or not by.isprintable():
+        fail(f"--by: at most {MAX_NAME} printable characters", NOT_READ)
+    listing = _read_list(file, column or [], paid_status or [], toman=toman)
+    period = _period(listing, first, last)
+    if report_file:
+        _try_report(report_file, file)
+    journal = open_journal(read_settings(quiet=True), create=False)
+    try:
+        found = match(listing.lines, _attempts(journal, listing, period), period)
+        applied = _apply(journal, found, by, file.name) if apply else report.Applied(by)
+    except JournalError as error:
+        fail(str(error), NOT_READ)
+    finally:
+        journal.close()
+    _tell(report.summary(found, listing, file.name, applied), report_file)
+    raise SystemExit(SOMETHING if report.remaining(found, applied) else NOTHING)
+
+
+# -- the list ---------------------------------------------------------------------------------------
+
+
+def _read_list(file: Path, column: list[str], paid_status: list[str], *, toman: bool) -> Listing:
+    mapping: dict[str, str] = {}
+    for given in column:
+        name, equals, heading = given.partition("=")
+        if not equals or name.strip() in mapping:
+            fail(f"--column: NAME=HEADING, each name once (not {given[:40]!r})", NOT_READ)
+        mapping[name.strip()] = heading
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        fail(f"{file}: {error.strerror or error}", NOT_READ)
+    try:
+        return read(content, mapping=mapping, toman=toman, paid_status=paid_status)
+    except UnreadableList as why:
+        fail(f"{file}: {why}", NOT_READ)
+
+
+def _period(listing: Listing, first: str | None, last: str | None) -> Period:
+    days: dict[str, date | None] = {}
+    for option, text in (("--from", first), ("--to", last)):
+        try:
+            days[option] = read_day(text) if text is not None else None
+        except NoDate as why:
+            fail(f"{option}: {why}", NOT_READ)
+    period = period_of(listing.lines, days["--from"], days["--to"])
+    if period is None:
+        fail(
+            "the list has no dates: say with --from and --to which days it covers, or with"
+            " --column date=HEADING where they are",
+            NOT_READ,
+        )
+    if period.last < period.first:
+        fail(f"the period ends before it begins: {period.first} to {period.last}", NOT_READ)
+    return period
+
+
+# -- the journal ------------------------------------------------------------------------------------
+
+
+def _attempts(journal: Journal, listing: Listing, period: Period) -> Iterator[Attempt]:
+    """Attempts of the period; of other times those that a line names, or that are unknown. Each once."""
+    named = touching(listing.lines)
+    own = period_of(listing.lines) or period  # the list may reach beyond the days that were asked for
+    since = min(period.earliest, own.earliest) - LOOK_BACK
+    until = max(period.latest, own.latest) + timedelta(days=1)
+    seen: set[int] = set()
+    for attempt in journal.each(utc_text(since), utc_text(until)):
+        if period.holds(day_of(attempt["created_at"])) or named(attempt):
+            seen.add(attempt["id"])
+            yield attempt
+    for attempt in journal.attempts(state=AttemptState.UNKNOWN):
+        if attempt["id"] not in seen:
+            yield attempt
+
+
+def _apply(journal: Journal, found: Reconciliation, by: str, file_name: str) -> report.Applied:
+    """Resolve as paid what is certain, one by one: each stands, whatever becomes of the next."""
+    resolved: set[int] = set()
+    trouble: dict[int, str] = {}
+    for entry in found.certain:
+        (attempt,) = entry.attempts
+        (line,) = entry.lines
+        attempt_id = attempt["id"]
+        if not isinstance(line, Settled):  # a certain one has a line that was read
+            continue
+        try:
+            # A late answer may have settled it since it was read.
+            now = journal.attempt(attempt_id)
+            if now is None or now[0]["state"] != AttemptState.UNKNOWN:
+                trouble[attempt_id] = "not resolved: it is no longer unknown; run this again"
+                continue
+            holds = journal.resolve(
+                attempt_id,
+                Resolution.PAID,
+                by=by,
+                evidence=report.evidence(file_name, line),
+                ref_id=line.ref_id,
+            )
+        except IllegalStep as error:
+            trouble[attempt_id] = f"not resolved: {error}"
+            continue
+        except JournalError as error:
+            trouble[attempt_id] = f"not known to be resolved, and nothing after it was tried: {error}"
+            break
+        resolved.add(attempt_id)
+        if not holds:
+            trouble[attempt_id] = "resolved as paid; another attempt holds the order: paid twice?"
+    return report.Applied(by, frozenset(resolved), trouble)
+
+
+# -- the summary ------------------------------------------------------------------------------------
+
+
+def _try_report(report_file: Path, file: Path) -> None:
+    """Find out before anything is done whether the summary can be written."""
+    try:
+        if report_file.exists() and report_file.samefile(file):
+            fail("--report: that is the list itself", NOT_READ)
+        with report_file.open("a", encoding="utf-8"):
+            pass
+    except OSError as error:
+        _not_written(report_file, error)
+
+
+def _tell(text: str, report_file: Path | None) -> None:
+    if report_file is None:
+        typer.echo(text.encode(), nl=False)  # as bytes: Persian, whatever the terminal's locale
+        return
+    try:
+        report_file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        typer.echo(text.encode(), nl=False)  # what was resolved must be told somewhere
+        _not_written(report_file, error)
+    typer.echo(f"The summary is in {report_file}")
+
+
+def _not_written(report_file: Path, error: OSError) -> NoReturn:
+    fail(f"--report {report_file}: {error.strerror or error}", NOT_READ)

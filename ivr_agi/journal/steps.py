@@ -1,0 +1,229 @@
+"""The journal's writes: each a function on a connection, inside a transaction that somebody else commits.
+
+A step is a change of `attempt` and a line of `history`, together or not at all. What raises here
+(OrderHeld, IllegalStep) does so before anything is written, so that the steps of other calls in the
+same transaction stand.
+"""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from ivr_agi.journal import outbox
+from ivr_agi.journal.tables import FOLLOWS, HOLDING, AttemptState, Resolution, attempt, history
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class OrderHeld(Exception):  # noqa: N818 - an answer, not a fault
+    """Another attempt holds the order. state: how far that one has come."""
+
+    def __init__(self, state: AttemptState) -> None:
+        super().__init__(f"the order is held by an attempt in state {state}")
+        self.state = state
+
+
+class IllegalStep(Exception):  # noqa: N818
+    """A step that `tables.FOLLOWS` does not have from where the attempt is; nothing was written."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewAttempt:
+    """What an attempt begins with. card is masked, amount in rials, call Asterisk's unique id."""
+
+    order_id: str
+    method: str
+    amount: int
+    card: str
+    mobile: str
+    call: str = ""
+    card_hash: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Scribe:
+    """Who writes. owner: the process; notices: whether the merchant is to be told of each outcome."""
+
+    owner: str
+    notices: bool = False
+
+    def reserve(self, connection: sa.Connection, new: NewAttempt, key: str, *, again: bool) -> int:
+        """Begin an attempt; returns its id. Raises OrderHeld."""
+        if again and (done := find(connection, key)) is not None:
+            return done
+        if (state := holder(connection, new.order_id)) is not None:
+            raise OrderHeld(state)
+        now = timestamp()
+        values = {
+            **asdict(new),
+            "state": AttemptState.CREATED,
+            "holds_order": True,
+            "owner": self.owner,
+            "created_at": now,
+            "updated_at": now,
+        }
+        dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+        insert = (
+            dialect.insert(attempt)
+            .values(values)
+            .on_conflict_do_nothing(index_elements=["order_id"], index_where=sa.text("holds_order"))
+            .returning(attempt.c.id)
+        )
+        attempt_id = connection.execute(insert).scalar()
+        if attempt_id is None:  # another server was faster between the look and the insert
+            raise OrderHeld(holder(connection, new.order_id) or AttemptState.CREATED)
+        self._remember(connection, attempt_id, AttemptState.CREATED, "", now, key)
+        return int(attempt_id)
+
+    def step(  # noqa: PLR0913 - what a step consists of
+        self,
+        connection: sa.Connection,
+        attempt_id: int,
+        state: AttemptState,
+        *,
+        note: str = "",
+        holds_order: bool | None = None,
+        fields: Mapping[str, str],
+        key: str,
+        again: bool = False,
+        of: str | None = None,
+    ) -> None:
+        """Take one step of FOLLOWS. of: only if that process has it under way. Raises IllegalStep."""
+        if again and find(connection, key) is not None:
+            return
+        before = [earlier for earlier, later in FOLLOWS.items() if state in later]
+        now = timestamp()
+        values: dict[str, Any] = {
+            **fields,
+            "state": state,
+            "holds_order": state in HOLDING if holds_order is None else holds_order,
+            "owner": self.owner,
+            "updated_at": now,
+        }
+        if state is AttemptState.OTP_SENT:
+            values["pins_sent"] = attempt.c.pins_sent + 1
+        change = sa.update(attempt).where(attempt.c.id == attempt_id, attempt.c.state.in_(before))
+        if of is not None:
+            change = change.where(attempt.c.owner == of)
+        if connection.execute(change.values(values)).rowcount != 1:
+            raise IllegalStep(f"attempt {attempt_id} cannot become {state} from where it is")
+        self._remember(connection, attempt_id, state, note, now, key)
+        if self.notices and state in outbox.TOLD:
+            outbox.announce(connection, attempt_id, now)
+
+    def withdraw(self, connection: sa.Connection, key: str, reason: str) -> None:
+        """Let go of the attempt that `reserve` may have begun under this key; nothing if it has not."""
+        attempt_id = find(connection, key)
+        if attempt_id is None or state_of(connection, attempt_id) is not AttemptState.CREATED:
+            return
+        self.step(connection, attempt_id, AttemptState.FAILED, fields={"reason": reason}, key=make_key())
+
+    def note(  # noqa: PLR0913 - a line and its names
+        self, connection: sa.Connection, attempt_id: int, note: str, *, review: str, key: str, again: bool
+    ) -> None:
+        """Add a line to an attempt's history without a step. review: what a person should look at."""
+        if again and find(connection, key) is not None:
+            return
+        now = timestamp()
+        state = state_of(connection, attempt_id)
+        if review:
+            connection.execute(
+                sa.update(attempt).where(attempt.c.id == attempt_id).values(review=review, updated_at=now)
+            )
+        self._remember(connection, attempt_id, state, note, now, key)
+
+    def resolve(  # noqa: PLR0913 - what a verdict consists of
+        self,
+        connection: sa.Connection,
+        attempt_id: int,
+        resolution: Resolution,
+        *,
+        by: str,
+        evidence: str,
+        ref_id: str,
+        seen: AttemptState,
+    ) -> bool:
+        """Record a person's verdict on an ended attempt; returns whether it now holds its order.
+
+        Not held although paid: another attempt holds it, so that the order has been paid twice, or may
+        be. seen: the state that the person judged by. Raises IllegalStep for an attempt that is not in it
+        any more, that is under way, or not there.
+        """
+        query = sa.select(attempt.c.order_id, attempt.c.state).where(attempt.c.id == attempt_id)
+        row = connection.execute(query).one_or_none()
+        if row is None:
+            raise IllegalStep(f"there is no attempt {attempt_id}")
+        if AttemptState.RESOLVED not in FOLLOWS[row.state]:
+            raise IllegalStep(f"attempt {attempt_id} is under way ({row.state}); it cannot be resolved yet")
+        if row.state != seen:
+            raise IllegalStep(f"attempt {attempt_id} has become {row.state} meanwhile; look again")
+        others = sa.select(attempt.c.id).where(
+            attempt.c.order_id == row.order_id, attempt.c.holds_order, attempt.c.id != attempt_id
+        )
+        holds = resolution is Resolution.PAID and connection.execute(others).first() is None
+        fields = {
+            "resolution": resolution,
+            "resolved_by": by,
+            "resolved_at": timestamp(),
+            "evidence": evidence,
+            "review": "",
+        }
+        if ref_id:
+            fields["ref_id"] = ref_id
+        note = f"{resolution}, by {by}" + (f", tracking number {ref_id}" if ref_id else "") + f": {evidence}"
+        self.step(
+            connection,
+            attempt_id,
+            AttemptState.RESOLVED,
+            note=note,
+            holds_order=holds,
+            fields=fields,
+            key=make_key(),
+        )
+        return holds
+
+    def _remember(  # noqa: PLR0913 - a line of the history
+        self, connection: sa.Connection, attempt_id: int, state: AttemptState, note: str, now: str, key: str
+    ) -> None:
+        connection.execute(
+            sa.insert(history).values(
+                attempt_id=attempt_id, at=now, state=state, note=note, owner=self.owner, key=key
+            )
+        )
+
+
+def find(connection: sa.Connection, key: str) -> int | None:
+    """The attempt whose step has this key; None if no such step was ever committed."""
+    found = connection.execute(sa.select(history.c.attempt_id).where(history.c.key == key)).scalar()
+    return None if found is None else int(found)
+
+
+def holder(connection: sa.Connection, order_id: str) -> AttemptState | None:
+    """How far the attempt that holds an order has come; None if none does."""
+    query = sa.select(attempt.c.state).where(attempt.c.order_id == order_id, attempt.c.holds_order)
+    state = connection.execute(query).scalar()
+    return None if state is None else AttemptState(state)
+
+
+def state_of(connection: sa.Connection, attempt_id: int) -> AttemptState:
+    """The state of an attempt that is there."""
+    return AttemptState(
+        connection.execute(sa.select(attempt.c.state).where(attempt.c.id == attempt_id)).scalar_one()
+    )
+
+
+def make_key() -> str:
+    """A name for a step, or a notice, that no other will have."""
+    return uuid.uuid4().hex
+
+
+def timestamp() -> str:
+    """Now, UTC, as the journal writes it."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -1,0 +1,229 @@
+"""The one thread that writes: what is waiting is committed together, and a failure stops all writing.
+
+Calls that wait at the same moment share one transaction, and so one fsync. When a commit fails, or
+nothing answers in time, the journal is out of order: each further write is refused at once, without
+touching the disk, until a test write succeeds; the thread tries one every second. So a caller is told
+quickly, and service comes back by itself.
+
+A commit whose answer was lost may still have been made. So a step has a key, and a job that is run
+again looks for its key first: no step is ever taken twice.
+"""
+
+from __future__ import annotations
+
+import queue
+import socket
+import threading
+import time
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
+
+import sqlalchemy as sa
+import structlog
+
+from ivr_agi import metrics
+from ivr_agi.journal.engine import JournalError, cause
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+log = structlog.get_logger()
+T = TypeVar("T")
+
+MOST: Final = 256  # jobs in one transaction
+PATIENCE: Final = 15.0  # seconds until a write that nothing answers counts as failed
+CROSSED: Final = ("40P01", "40001")  # PostgreSQL's deadlock_detected, serialization_failure
+PROBE_EVERY: Final = 1.0  # seconds between test writes while out of order
+
+
+@dataclass(slots=True)
+class Job(Generic[T]):
+    """One piece of work in a transaction. do: is told whether it may have been done before."""
+
+    do: Callable[[sa.Connection, bool], T]
+    again: bool = False
+    future: Future[T] = field(default_factory=Future)
+
+
+class Writer:
+    """The writing thread of one journal."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+        self._waiting: queue.SimpleQueue[Job[Any] | None] = queue.SimpleQueue()
+        self._trouble = ""
+        self._busy_since: float | None = None
+        self._connection: Any = None  # the driver's, while a transaction is under way
+        self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
+        self._thread.start()
+
+    @property
+    def trouble(self) -> str:
+        """Why the journal takes no write at present; '' if it does."""
+        since = self._busy_since
+        if not self._trouble and since is not None and time.monotonic() - since > PATIENCE:
+            return f"nothing has answered for {PATIENCE:g} s"
+        return self._trouble
+
+    def submit(self, do: Callable[[sa.Connection, bool], T], *, again: bool = False) -> Future[T]:
+        """Have a job done in a transaction of the thread's; the future ends once it is on disk.
+
+        The future raises JournalError when it could not be, or when that is not certain.
+        """
+        job = Job(do, again)
+        if self._trouble:
+            job.future.set_exception(_refused(self._trouble))
+        else:
+            self._waiting.put(job)
+        return job.future
+
+    def close(self) -> None:
+        """Do what is waiting, then end."""
+        self._waiting.put(None)
+        self._thread.join(PATIENCE)
+        if self._thread.is_alive():
+            log.critical("journal.stuck", cure="the disk or the database does not answer; see its log")
+
+    def loosen(self) -> None:
+        """Cut a connection on which nothing answers; SQLite has none that could be cut."""
+        since, connection = self._busy_since, self._connection
+        if since is None or time.monotonic() - since < PATIENCE or connection is None:
+            return
+        with suppress(Exception):
+            wire = socket.socket(fileno=connection.fileno())
+            try:
+                wire.shutdown(socket.SHUT_RDWR)
+            finally:
+                wire.detach()
+
+    # -- the thread ---------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        ended = False
+        while not ended:
+            jobs, ended = self._take()
+            jobs = [job for job in jobs if job.future.set_running_or_notify_cancel()]
+            if self._trouble and not self._probe():
+                for job in jobs:
+                    job.future.set_exception(_refused(self._trouble))
+            elif jobs:
+                self._commit(jobs)
+
+    def _take(self) -> tuple[list[Job[Any]], bool]:
+        """What is waiting now, at least one; none when it is time for a test write. And whether to end."""
+        jobs: list[Job[Any]] = []
+        try:
+            while len(jobs) < MOST:
+                job = self._waiting.get(block=not jobs, timeout=PROBE_EVERY if self._trouble else None)
+                if job is None:
+                    return jobs, True
+                jobs.append(job)
+        except queue.Empty:
+            pass
+        return jobs, False
+
+    def _commit(self, jobs: list[Job[Any]]) -> None:
+        try:
+            self._transact(jobs)
+        except sa.exc.SQLAlchemyError as error:
+            if _is_a_jobs(error) and len(jobs) > 1:  # nothing was committed: each on its own
+                for job in jobs:
+                    self._commit([job])
+            elif _is_a_jobs(error):
+                self._refuse(jobs[0], error)
+            elif isinstance(error, sa.exc.DBAPIError) and error.connection_invalidated:
+                self._retry(jobs)
+            else:
+                self._fail(jobs, error)
+        except Exception as error:  # noqa: BLE001 - JournalError on connecting, or a bug: no job may hang
+            self._fail(jobs, error)
+
+    def _retry(self, jobs: list[Job[Any]]) -> None:
+        """Once more on a new connection: the old one may only have been idle for too long."""
+        for job in jobs:
+            job.again = True  # the commit may have been made
+        try:
+            self._transact(jobs)
+        except Exception as error:  # noqa: BLE001 - as above
+            self._fail(jobs, error)
+
+    def _transact(self, jobs: list[Job[Any]]) -> None:
+        """One transaction for all; their futures are told once it is committed."""
+        outcomes: list[tuple[Job[Any], Any, Exception | None]] = []
+        self._busy_since = time.monotonic()
+        try:
+            with self._engine.begin() as connection:
+                self._connection = connection.connection.driver_connection
+                for job in jobs:
+                    try:
+                        outcomes.append((job, job.do(connection, job.again), None))
+                    except sa.exc.SQLAlchemyError:
+                        raise
+                    except Exception as refusal:  # noqa: BLE001 - OrderHeld, IllegalStep: before any write
+                        outcomes.append((job, None, refusal))
+        finally:
+            self._busy_since = self._connection = None
+        metrics.journal_commits.inc()
+        for job, result, answer in outcomes:
+            if answer:
+                job.future.set_exception(answer)
+            else:
+                job.future.set_result(result)
+
+    def _refuse(self, job: Job[Any], error: sa.exc.SQLAlchemyError) -> None:
+        metrics.journal_failures.inc()
+        job.future.set_exception(JournalError(f"the journal has not taken a step: {cause(error)}"))
+
+    def _fail(self, jobs: list[Job[Any]], error: Exception) -> None:
+        metrics.journal_failures.inc()
+        why = cause(error) if isinstance(error, sa.exc.SQLAlchemyError) else str(error)
+        if not self._trouble:
+            log.critical(
+                "journal.out_of_order",
+                error=why,
+                cure="no payment begins until a test write succeeds; see to the disk or the database",
+            )
+        self._trouble = why or type(error).__name__
+        for job in jobs:
+            job.future.set_exception(_refused(self._trouble))
+        with suppress(Exception):
+            self._engine.dispose()  # what the connection knows of the disk may be no longer true
+
+    def _probe(self) -> bool:
+        try:
+            self._transact([Job(cast("Callable[[sa.Connection, bool], None]", probe))])
+        except Exception as error:  # noqa: BLE001 - still out of order, whatever it is
+            why = cause(error) if isinstance(error, sa.exc.SQLAlchemyError) else str(error)
+            self._trouble = why or type(error).__name__
+            with suppress(Exception):
+                self._engine.dispose()
+            return False
+        log.warning("journal.in_order_again", was=self._trouble)
+        self._trouble = ""
+        return True
+
+
+def probe(connection: sa.Connection, _again: bool = False) -> None:
+    """A write that changes nothing that counts, and yet is one to the disk."""
+    connection.exec_driver_sql("SELECT count(*) FROM process").close()  # it is our journal
+    # One that changes not one byte is no write to SQLite; its header's user version, not used
+    # otherwise, is written whatever it was. PostgreSQL writes a row that is the same.
+    statement = (
+        "PRAGMA user_version = 1"
+        if connection.dialect.name == "sqlite"
+        else "UPDATE alembic_version SET version_num = version_num"
+    )
+    connection.exec_driver_sql(statement).close()
+
+
+def _is_a_jobs(error: sa.exc.SQLAlchemyError) -> bool:
+    """Whether it is one job that cannot be done (or two servers in each other's way), not the journal."""
+    if isinstance(error, sa.exc.IntegrityError | sa.exc.DataError):
+        return True
+    return getattr(getattr(error, "orig", None), "sqlstate", "") in CROSSED
+
+
+def _refused(why: str) -> JournalError:
+    return JournalError(f"the journal has not taken a step: {why}")
