@@ -207,6 +207,7 @@ async def test_a_bug_of_ours_after_sent(line, monkeypatch):
     assert line.attempts()[0]["state"] == "unknown"
 
 
+@pytest.mark.sqlite("a trigger in its language")
 async def test_journal_out_of_order(line):
     """The journal cannot be written: not one POST leaves, the caller hears "out of order"."""
     with line.journal._engine.begin() as connection:
@@ -218,6 +219,7 @@ async def test_journal_out_of_order(line):
     assert not line.gateway.requests
 
 
+@pytest.mark.sqlite("a trigger in its language")
 async def test_journal_out_of_order_before_sent(line):
     """It fails just before `pay`: the PIN was asked for, `pay` does not leave."""
 
@@ -244,6 +246,7 @@ async def test_sent_is_on_disk_before_pay_leaves(line):
     await calling
 
 
+@pytest.mark.sqlite("a trigger in its language")
 async def test_outcome_is_written_when_the_journal_is_back(line, monkeypatch, logged):
     """The outcome cannot be written at first: it is tried again until it is."""
     monkeypatch.setattr("ivr_agi.payments.SETTLE_WAITS", (0.05,) * 100)

@@ -51,7 +51,7 @@ class Journal:
         self._engine = open_engine(url, create=create)
         try:
             migrate(self._engine)
-        except JournalError:
+        except BaseException:
             self._engine.dispose()
             raise
         self._scribe = Scribe(this_process(), notices)
