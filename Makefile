@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo test test-old-asterisk check lint format sounds picture clean
+.PHONY: help demo test torture test-old-asterisk check lint format sounds picture clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -17,6 +17,15 @@ test: .venv/dev lint  ## everything: style, types, all tests, a real Asterisk am
 	@tools/docker-compose
 	$(BIN)/pytest -n 2 --ignore tests/asterisk
 	$(BIN)/pytest -n 4 --dist worksteal tests/asterisk  # calls wait more than they work
+
+torture: .venv/dev  ## kill, cut the power, and call at random: an hour, on both databases
+	@tools/debian-packages gcc libc6-dev postgresql
+	$(BIN)/python tests/torture/torture.py --kills 1000 --journal sqlite
+	$(BIN)/python tests/torture/torture.py --kills 100 --each 0 --servers 2 --journal sqlite
+	$(BIN)/python tests/torture/torture.py --kills 1000 --journal postgresql
+	$(BIN)/python tests/torture/torture.py --kills 150 --each 0 --servers 2 --journal postgresql
+	$(BIN)/python tests/torture/torture.py --kills 150 --each 0 --servers 2 --lapse --outages --journal postgresql
+	$(BIN)/python tests/power/long_power_loss.py
 
 test-old-asterisk: .venv/dev  ## one paid call through the Asterisk of Debian bullseye (16.28)
 	@tools/debian-packages mmdebstrap

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 from rich.table import Table
 
+from ivr_agi.cli.notify import notify
 from ivr_agi.cli.reconcile import reconcile
 from ivr_agi.cli.wiring import fail, literal_console, open_journal, read_settings
 from ivr_agi.journal import AttemptState, IllegalStep, Journal, JournalError, Resolution
@@ -28,6 +29,7 @@ app = typer.Typer(
     help="Look into the journal of payments, and settle what is in doubt.", no_args_is_help=True
 )
 app.command("reconcile")(reconcile)
+app.command("notify")(notify)
 
 # What a merchant or a spreadsheet gets of an attempt, in this order.
 EXPORTED = (

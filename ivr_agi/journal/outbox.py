@@ -113,9 +113,10 @@ def settle(  # noqa: PLR0913 - what can come of a try
 ) -> None:
     """Write what came of a try: delivered, given up, or due again at a time.
 
-    What was written in between stands: delivered stays so, and one that was sent afresh is. May be repeated.
+    A delivery always counts, even if somebody else has given up meanwhile; a failure only if nothing else
+    has been written since the claim. May be repeated.
     """
-    change = sa.update(notice).where(notice.c.id == told.id, _pending(notice))
+    change = sa.update(notice).where(notice.c.id == told.id)
     if not delivered_at:
         change = change.where(notice.c.tries == told.tries)
     connection.execute(
