@@ -2,6 +2,8 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+# what is run a second time with its journal on a real PostgreSQL
+ON_POSTGRESQL := $(addprefix tests/test_,journal.py ledger.py lease.py late_truth.py server.py transitions.py flow.py)
 
 .PHONY: help demo test torture test-old-asterisk check lint format sounds picture clean
 
@@ -12,11 +14,12 @@ demo: .venv/ready  ## pay by phone with the keyboard: no Asterisk, no credential
 	@$(BIN)/ivr-agi demo
 
 test: .venv/dev lint  ## everything: style, types, all tests, a real Asterisk among them
-	@tools/debian-packages espeak-ng mmdebstrap sip-tester systemd
+	@tools/debian-packages espeak-ng gcc libc6-dev mmdebstrap postgresql sip-tester systemd
 	@tools/promtool
 	@tools/docker-compose
-	$(BIN)/pytest -n 2 --ignore tests/asterisk
-	$(BIN)/pytest -n 4 --dist worksteal tests/asterisk  # calls wait more than they work
+	@# calls wait more than they work, and are timed: they come first
+	tools/together "$(BIN)/pytest -n 2 --dist worksteal --ignore tests/asterisk && $(BIN)/pytest -n 2 --journal=postgresql $(ON_POSTGRESQL)" \
+	  "$(BIN)/pytest -n 4 --dist worksteal tests/asterisk"
 
 torture: .venv/dev  ## kill, cut the power, and call at random: an hour, on both databases
 	@tools/debian-packages gcc libc6-dev postgresql
@@ -26,13 +29,14 @@ torture: .venv/dev  ## kill, cut the power, and call at random: an hour, on both
 	$(BIN)/python tests/torture/torture.py --kills 150 --each 0 --servers 2 --journal postgresql
 	$(BIN)/python tests/torture/torture.py --kills 150 --each 0 --servers 2 --lapse --outages --journal postgresql
 	$(BIN)/python tests/power/long_power_loss.py
+	MODEL_CALLS=200000 $(BIN)/pytest -n 2 --timeout 0 tests/model/test_ten_thousand_calls.py
 
 test-old-asterisk: .venv/dev  ## one paid call through the Asterisk of Debian bullseye (16.28)
 	@tools/debian-packages mmdebstrap
 	CI=true ASTERISK_SUITE=bullseye $(BIN)/pytest tests/asterisk/test_payment_call.py -k test_paid
 
-check: .venv/dev lint  ## the same without Asterisk: two minutes
-	$(BIN)/pytest -n 2 --ignore tests/asterisk
+check: .venv/dev lint  ## the same without Asterisk: five minutes
+	$(BIN)/pytest -n 2 --dist worksteal --ignore tests/asterisk
 
 lint: .venv/dev  ## style and types
 	$(BIN)/ruff format --check

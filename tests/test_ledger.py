@@ -10,7 +10,9 @@ import sqlalchemy as sa
 from alembic import command
 from process import ivr_agi
 from test_journal import bring, new
+from typer.testing import CliRunner
 
+from ivr_agi import cli
 from ivr_agi.cardhash import CardHash
 from ivr_agi.journal import AttemptState, IllegalStep, Journal, JournalError, Resolution, engine
 from ivr_agi.journal.tables import FOLLOWS, attempt
@@ -257,6 +259,17 @@ async def test_each(journal, monkeypatch):
     assert not list(journal.each("2000", today))
 
 
+@pytest.fixture
+def run():
+    """The commands, in this process."""
+
+    def once(*arguments):
+        ended = CliRunner().invoke(cli.app, arguments, env={"COLUMNS": "200"})
+        return ended.exit_code, ended.stdout, ended.stderr
+
+    return once
+
+
 # -- the commands -----------------------------------------------------------------------------------
 
 
@@ -289,7 +302,7 @@ async def test_review():
 
 
 @pytest.mark.usefixtures("reviewed")
-async def test_resolve():
+def test_resolve(run):
     """Paid with its number; what is missing or in no doubt is refused with a sentence; then all is settled."""
     unknown = str(list(S).index(S.UNKNOWN) + 1)
     for arguments, said in (
@@ -297,18 +310,14 @@ async def test_resolve():
         (["--as", "paid", "--ref", "1", "--by", "Sara", "--evidence", " "], "--evidence"),
         (["--as", "paid", "--ref", "1\n2", "--by", "Sara", "--evidence", "x"], "--ref"),
     ):
-        status, _, errors = await ivr_agi("journal", "resolve", unknown, *arguments)
+        status, _, errors = run("journal", "resolve", unknown, *arguments)
         assert (status, said in errors) == (2, True), errors
     paid = str(list(S).index(S.PAID) + 1)
-    status, _, errors = await ivr_agi(
-        "journal", "resolve", paid, "--as", "not-paid", "--by", "S", "--evidence", "x"
-    )
+    status, _, errors = run("journal", "resolve", paid, "--as", "not-paid", "--by", "S", "--evidence", "x")
     assert (status, "--overrule" in errors) == (1, True)
-    status, _, errors = await ivr_agi(
-        "journal", "resolve", "77", "--as", "not-paid", "--by", "S", "--evidence", "x"
-    )
+    status, _, errors = run("journal", "resolve", "77", "--as", "not-paid", "--by", "S", "--evidence", "x")
     assert (status, "there is no attempt 77" in errors) == (1, True)
-    status, output, _ = await ivr_agi(
+    status, output, _ = run(
         *[
             "journal",
             "resolve",
@@ -324,13 +333,11 @@ async def test_resolve():
         ]
     )
     assert (status, "order-unknown is paid" in output) == (0, True)
-    _, output, _ = await ivr_agi("journal", "show", unknown)
+    _, output, _ = run("journal", "show", unknown)
     assert "paid, by Sara, tracking number 4711: list, line 3" in output
-    status, output, _ = await ivr_agi(
-        "journal", "resolve", "9", "--as", "not-paid", "--by", "S", "--evidence", "x"
-    )
+    status, output, _ = run("journal", "resolve", "9", "--as", "not-paid", "--by", "S", "--evidence", "x")
     assert (status, "may be paid again" in output) == (0, True)
-    status, output, _ = await ivr_agi("journal", "review")
+    status, output, _ = run("journal", "review")
     assert (status, output.strip()) == (0, "Nothing to look at.")
 
 

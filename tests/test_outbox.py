@@ -149,6 +149,17 @@ async def test_results_that_come_twice_or_late(journal):
     assert journal.notices() == []
 
 
+async def test_delivered_by_one_given_up_by_the_other(journal):
+    """The receiver has it, whatever another server made of its own try."""
+    await end(journal, "A")
+    (told,) = await journal.claim_notices(NOW, LATER, 9)
+    (theirs,) = await journal.claim_notices(LATER, LATER + 30, 9)
+    await journal.settle_notice(theirs, trouble="timeout", given_up_at="2026-01-01")
+    await journal.settle_notice(told, delivered_at="2026-01-02")
+    (row,) = journal.notices(every=True)
+    assert (row["delivered_at"], row["given_up_at"], row["trouble"]) == ("2026-01-02", "", "")
+
+
 async def test_what_waits_behind_a_failure_waits_as_long(journal):
     """The second of an order is not looked at before the first is due: it would be passed over each time."""
     attempt = await end(journal, "A", S.UNKNOWN)
@@ -187,8 +198,9 @@ async def test_found_by_index(journal):
     query = sa.select(notice.c.id).where(outbox._first(["A"]), notice.c.due_at <= NOW)
     query = query.order_by(notice.c.due_at, notice.c.id).limit(8)
     with journal._engine.begin() as connection:
-        words = str(query.compile(connection, compile_kwargs={"literal_binds": True}))
-        plan = [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {words}")]
+        words = query.compile(connection, compile_kwargs={"render_postcompile": True})
+        values = tuple(words.params[name] for name in words.positiontup)
+        plan = [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {words}", values)]
     assert plan == [
         "SEARCH notice USING INDEX notice_due (due_at<?)",
         "CORRELATED SCALAR SUBQUERY 1",
@@ -212,10 +224,13 @@ async def test_nobody_waits_for_a_claim(durable_postgres):
     """PostgreSQL: a claim under way holds up neither another claim nor, behind it, a payment."""
     address = durable_postgres.create()
     one, other = [Journal(address, notices=True) for _ in range(2)]
+    await end(one, "0")
+    (sent,) = await one.claim_notices(NOW, LATER, 1)
     for order in "ABC":
         await end(one, order)
     with one._engine.begin() as connection:
         mine = outbox.claim(connection, NOW, LATER, 2, ())
+        outbox.settle(connection, sent, delivered_at="2026-01-01")
         theirs = await claim(other)
         assert await other.hurry_notices(NOW, NOW) == 1  # theirs
         await end(other, "D")

@@ -193,6 +193,25 @@ def test_restart(durable_postgres, engines):
         assert words(engine) == ["committed"]
 
 
+@pytest.mark.parametrize("ended", ["running", "killed"])
+def test_nothing_is_left(postgres_prototype, ended):
+    """Folder and shared memory are gone when the test is over, even if it has killed its server."""
+    with harness.PostgresServer(postgres_prototype, on_disk=True) as server:
+        lock = (server._folder / "cluster" / "postmaster.pid").read_text().splitlines()
+        shared_memory = lock[6].split()
+        assert shared_memory in held()
+        if ended == "killed":
+            server.kill()
+    assert shared_memory not in held()
+    assert not server._folder.exists()
+
+
+def held():
+    """Key and number of each piece of shared memory that the kernel keeps (sysvipc(5))."""
+    lines = Path("/proc/sysvipc/shm").read_text().splitlines()[1:]
+    return [line.split()[:2] for line in lines]
+
+
 def test_start_that_fails_says_why(durable_postgres):
     """What the server said is in the error, and the server can be removed."""
     durable_postgres.stop()

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import ssl
+from contextlib import suppress
 
 import pytest
 import trustme
@@ -210,7 +211,7 @@ async def test_tried_again(journal, shop, send, clock, logged, reply, why):
         Reply(201, b"{}"),
         Reply(204, b""),
         Reply(200, b"thanks", "text/plain", fault=Fault.CUT_BODY),
-        Reply(200, b"x" * 10_000_000, "text/html"),
+        Reply(200, b"x" * 100_000, "text/html"),
         Reply(200, b"ok", fault=Fault.DRIP),
     ],
 )
@@ -222,6 +223,27 @@ async def test_taken(journal, shop, send, reply):
     await settled(journal)
     assert row(journal)["delivered_at"]
     assert row(journal)["tries"] == 1
+
+
+async def test_an_answer_without_end(journal, shop, send):
+    """2xx, and then a flood: it is taken, and the flood is not listened to."""
+
+    async def flood(reader, writer):
+        await reader.readuntil(b"}}")
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        with suppress(OSError):
+            while True:
+                writer.write(b"10000\r\n" + b"x" * 65_536 + b"\r\n")
+                await writer.drain()
+        writer.close()
+
+    await shop.http.stop()
+    server = await asyncio.start_server(flood, "127.0.0.1", shop.port)
+    send(deadline=60)
+    await end(journal, "A-1")
+    await settled(journal)
+    server.close()
+    assert row(journal)["delivered_at"]
 
 
 async def test_an_answer_that_hangs_after_200(journal, shop, send):
@@ -501,7 +523,7 @@ async def test_stop_finishes_what_is_being_sent(journal, shop, send):
     await end(journal, "A-1")
     await shop.told(1)
     stopping = asyncio.create_task(hook.stop())
-    await asyncio.sleep(0)
+    await until(hook._task.done)
     assert not stopping.done()
     shop.hold.set()
     await stopping

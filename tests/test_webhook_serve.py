@@ -126,8 +126,15 @@ async def test_told_while_it_drains(gateway, shop, given):
         await gateway.arrived.wait()
         server.process.terminate()
         await until(lambda: server.said("server.draining"))
+        shop.hold = asyncio.Event()
         answer.set()
         assert (await calling)["PAYSTATUS"] == "PAID"
+        await shop.told(1)
+        await until(lambda: server.said("server.stopped"))
+        _, listed, _ = await ivr_agi("journal", "list", journal_url=given["journal_url"])  # takes its time
+        assert "paid" in listed
+        assert server.process.returncode is None
+        shop.hold.set()
     assert server.process.returncode == 0
     assert told(shop) == ["payment.paid"]
     assert server.said("webhook.delivered")
