@@ -47,6 +47,6 @@ def test_a_machine_that_slept_sends_nothing(service):
 def test_it_would_without_the_fence(service, monkeypatch):
     """The world is one in which the fence is what keeps the second charge away."""
     monkeypatch.setattr(payments, "FENCE", float("inf"))
-    with pytest.raises(Violation, match="leaves while not one attempt of its order is `sent`"):
+    with pytest.raises(Violation, match="order O-1 is charged 2 times"):
         sleep_through_it(service)
     assert len(service.bank.requests) == 2

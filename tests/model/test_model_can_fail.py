@@ -26,8 +26,8 @@ ENOUGH = 8_000  # calls; most need a few hundred
 WRONG = ("charged, and", "charged:", "before the bank knows", "the bank said", "journal.contradicted")
 
 
-def found(template, settled_number, *words):
-    """Run the machine, which must find it; returns nothing. words: any of them says what was found."""
+def found(template, number, *words):
+    """Run the machine, which must find it. words: any of them says what was found."""
     with pytest.raises(Violation) as violation:
         run(template, number, ENOUGH, shrink=False)
     assert any(word in str(violation.value) for word in words), violation.value
