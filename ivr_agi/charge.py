@@ -11,6 +11,7 @@ import getpass
 import signal
 import sys
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -31,6 +32,13 @@ if TYPE_CHECKING:
 PAID: Final = 0
 NOT_PAID: Final = 1
 UNKNOWN: Final = 3
+STATUS: Final = {
+    Verdict.PAID: PAID,
+    Verdict.DECLINED: NOT_PAID,
+    Verdict.FAILED: NOT_PAID,
+    Verdict.UNKNOWN: UNKNOWN,
+}
+SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 T = TypeVar("T")
@@ -75,7 +83,16 @@ def charge(  # noqa: PLR0913 - what may be given on the command line
     if not ready:
         runner.run(payments.abandon(attempt, "cancelled"))
         return NOT_PAID
-    return _report(console, attempt, runner.run(_carry_through(payments, console, attempt, pan, pin)))
+    status = UNKNOWN  # whatever goes wrong from here on, a script must not take it for "not paid"
+    with suppress(Exception, SystemExit):  # a terminal that has gone is no reason to say otherwise
+        answer = runner.run(_carry_through(payments, console, attempt, pan, pin))
+        status = STATUS[answer.verdict]
+        _report(console, attempt, answer)
+    with suppress(Exception, SystemExit):
+        if status == UNKNOWN:
+            console.print("Listening for a late answer; an interrupt ends that.")
+    runner.run(_listen(payments))
+    return status
 
 
 async def _carry_through(
@@ -84,11 +101,24 @@ async def _carry_through(
     """Pay; from here on nothing short of a kill stops it, or its outcome would be lost to the operator."""
 
     def say() -> None:
-        console.print("The payment has been sent and is carried through; please wait.")
+        with suppress(Exception, SystemExit):
+            console.print("The payment has been sent and is carried through; please wait.")
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in SIGNALS:
         asyncio.get_running_loop().add_signal_handler(number, say)
     return await payments.pay(attempt, pan, pin)
+
+
+async def _listen(payments: Payments) -> None:
+    """Stay until a late answer has come and all is written, or somebody interrupts."""
+    interrupted = asyncio.Event()
+    for number in SIGNALS:
+        asyncio.get_running_loop().add_signal_handler(number, interrupted.set)
+    waiting = {asyncio.create_task(payments.quiet()), asyncio.create_task(interrupted.wait())}
+    await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    for task in waiting:
+        task.cancel()
+    await payments.finish()
 
 
 def _have_pin(  # noqa: PLR0913 - one step of charge()
@@ -114,11 +144,10 @@ def _have_pin(  # noqa: PLR0913 - one step of charge()
     raise Stopped("no more PINs are sent for one attempt")
 
 
-def _report(console: Console, attempt: Attempt, answer: PayAnswer) -> int:
+def _report(console: Console, attempt: Attempt, answer: PayAnswer) -> None:
     match answer.verdict:
         case Verdict.PAID:
             console.print(f"Paid. Tracking number: {answer.ref_id}")
-            return PAID
         case Verdict.DECLINED:
             said = _say(outcomes.decline(answer.code).prompt)
             console.print(f"Declined, code {answer.code or 'none'}. {said}")
@@ -129,8 +158,6 @@ def _report(console: Console, attempt: Attempt, answer: PayAnswer) -> int:
                 f"Unknown ({answer.detail}): it may have been charged."
                 f" Do not pay order {attempt.order_id} again; attempt {attempt.id} is kept for review."
             )
-            return UNKNOWN
-    return NOT_PAID
 
 
 def _say(*names: str) -> str:

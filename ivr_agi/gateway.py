@@ -143,19 +143,28 @@ class Gateway:
         if sending.done():
             return read_pay(sending.result(), secrets)
         if flight.exchange is None and flight.written and late and self._late_limit:
-            self._listen(sending, secrets, late)
+            self._listen(flight, sending, secrets, late)
         else:  # nothing has left, and nothing may leave any more
             sending.cancel()
             await asyncio.wait({sending})
         return read_pay(flight.so_far("timeout"), secrets)
 
     def _listen(
-        self, sending: asyncio.Task[Exchange], secrets: Sequence[Secret], late: Callable[[PayAnswer], None]
+        self,
+        flight: Flight,
+        sending: asyncio.Task[Exchange],
+        secrets: Sequence[Secret],
+        late: Callable[[PayAnswer], None],
     ) -> None:
         async def listen() -> None:
-            done, _ = await asyncio.wait({sending}, timeout=self._late_limit)
-            if done and not sending.exception():
-                late(read_pay(sending.result(), secrets))
+            done: set[asyncio.Task[Exchange]] = set()
+            try:
+                done, _ = await asyncio.wait({sending}, timeout=self._late_limit)
+            finally:
+                if flight.exchange:
+                    late(read_pay(flight.exchange, secrets))
+                elif done and not sending.exception():
+                    late(read_pay(sending.result(), secrets))
 
         task = asyncio.create_task(listen(), name="late")
         self._late.add(task)

@@ -11,7 +11,7 @@ from line import open_line, until
 from test_journal import bring, new
 
 from ivr_agi import metrics, payments
-from ivr_agi.journal import AttemptState, IllegalStep, Journal, owner
+from ivr_agi.journal import AttemptState, IllegalStep, Journal, Resolution, lease, owner
 from ivr_agi.journal.owner import Watch
 from ivr_agi.journal.tables import attempt, process
 
@@ -62,12 +62,63 @@ def beats(journal):
 def test_watch():
     """Gone is who has not beaten for the lease on the watcher's own clock; one beat and the lease begins anew."""
     watch = Watch(60)
-    assert watch.lapsed({"a": 1, "b": 7}, 1000) == set()
-    assert watch.lapsed({"a": 2, "b": 7}, 1059) == set()
-    assert watch.lapsed({"a": 2, "b": 7}, 1060) == {"b"}
-    assert watch.lapsed({"a": 2, "b": 8}, 1061) == set()
-    assert watch.lapsed({"a": 2}, 1118) == set()
-    assert watch.lapsed({"a": 2, "b": 8}, 1119) == {"a"}  # b is new to the watch again
+    lapsed = {}
+    for now in range(1000, 1200, 5):
+        beats = {"a": now if now < 1100 else 1095, "b": 7 if now != 1050 else 8}
+        lapsed[now] = watch.lapsed(beats, now)
+    assert [now for now, names in lapsed.items() if "a" in names] == list(range(1155, 1200, 5))
+    assert [now for now, names in lapsed.items() if "b" in names] == list(range(1115, 1200, 5))
+
+
+def test_watch_that_could_not_look():
+    """The database was away: nobody could beat, and that time is held against nobody."""
+    watch = Watch(60)
+    assert watch.lapsed({"a": 1}, 1000) == set()
+    assert watch.lapsed({"a": 1}, 1005) == set()
+    assert watch.lapsed({"a": 1}, 1105) == set()
+    for now in range(1110, 1140, 5):
+        assert watch.lapsed({"a": 1}, now) == set()
+    for now in range(1140, 1200, 5):
+        names = watch.lapsed({"a": 1}, now)
+    assert names == {"a"}  # and it does not beat now, either
+
+
+async def test_judged_by_what_it_was_a_moment_ago(journal):
+    """Read as `otp_sent`, and `sent` by the time that it is to be settled: not failed, and the order stays held."""
+    attempt_id = await bring(journal, S.SENT)
+    seen = {"id": attempt_id, "state": S.OTP_SENT, "owner": owner.this_process()}
+    assert journal._now(lambda connection, _again: lease._settle(connection, journal._scribe, seen)) is None
+    assert journal.attempts()[0]["state"] == "sent"
+    assert await journal.standing("A-1") is S.SENT
+
+
+async def test_verdict_while_an_answer_is_being_committed(postgres_url):
+    """A person says not paid at the very moment in which `paid` is committed: the answer stands."""
+    opened = Journal(postgres_url)
+    attempt_id = await bring(opened, S.UNKNOWN)
+    with opened._engine.connect() as answering:
+        change = sa.update(attempt).where(attempt.c.id == attempt_id)
+        answering.execute(change.values(state=S.PAID, ref_id="4711"))
+        verdict = asyncio.create_task(
+            asyncio.to_thread(opened.resolve, attempt_id, Resolution.NOT_PAID, by="Sara", evidence="a list")
+        )
+        waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+        with opened._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as looking:
+            await until(lambda: looking.exec_driver_sql(waits).scalar())
+        answering.commit()
+    with pytest.raises(IllegalStep):
+        await verdict
+    assert opened.attempts()[0]["state"] == "paid"
+    assert await opened.standing("A-1") is S.PAID
+    opened.close()
+
+
+def test_clones_of_one_host():
+    """Another boot under our name: on a disk of our own an earlier one, on a shared database perhaps a clone of us."""
+    host, _boot, pid, started = owner.this_process().split("/")
+    clone = f"{host}/another-boot/{pid}/{started}"
+    assert owner.fate(clone) is owner.Fate.GONE
+    assert owner.fate(clone, alone=False) is owner.Fate.ELSEWHERE
 
 
 async def test_a_living_server_elsewhere_is_left_alone(journal, elsewhere):
@@ -228,3 +279,16 @@ async def test_step_whose_commit_nobody_answered(journal):
     await journal.withdraw("never-written", "not-recorded")
     assert [line["state"] for line in journal.attempt(attempt_id)[1]] == ["created", "otp_sent", "sent"]
     assert [line["state"] for line in journal.attempt(2)[1]] == ["created", "failed"]
+
+
+async def test_step_that_cannot_be_stored(journal):
+    """A note that no database takes: refused whole, the step with it; the others' stand, and the journal goes on."""
+    attempt_ids = [await bring(journal, S.SENT, f"O{number}") for number in range(2)]
+    results = await asyncio.gather(
+        journal.step(attempt_ids[0], S.DECLINED, "\ud800"),
+        journal.step(attempt_ids[1], S.PAID, ref_id="1"),
+        return_exceptions=True,
+    )
+    assert [type(result).__name__ for result in results] == ["JournalError", "NoneType"]
+    assert [row["state"] for row in journal.each()] == ["sent", "paid"]
+    assert not journal.trouble

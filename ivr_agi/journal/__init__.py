@@ -55,7 +55,9 @@ class Journal:
             self._engine.dispose()
             raise
         self._scribe = Scribe(this_process(), notices)
-        self._writer = Writer(self._engine)
+        # Its own: when it gives up a connection, those that read keep theirs.
+        self._writing = open_engine(url, create=create)
+        self._writer = Writer(self._writing)
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="journal-read")
         self._lease: Lease | None = None
         self.on_notice: Callable[[], None] = lambda: None  # called on the loop when one was written by a step
@@ -79,6 +81,7 @@ class Journal:
             self._lease.close()
         self._writer.close()
         self._readers.shutdown(wait=True)
+        self._writing.dispose()
         self._engine.dispose()
 
     # -- the server's side: each returns once it is on disk -----------------------------------
@@ -169,9 +172,16 @@ class Journal:
         return await _in_time(asyncio.wrap_future(self._readers.submit(self._read, job)))
 
     def _read(self, job: Callable[[sa.Connection], T]) -> T:
+        reading = self._engine.execution_options(reading=True)
         try:
-            with self._engine.execution_options(reading=True).begin() as connection:
-                return job(connection)
+            try:
+                with reading.begin() as connection:
+                    return job(connection)
+            except sa.exc.DBAPIError as error:
+                if not error.connection_invalidated:
+                    raise
+                with reading.begin() as connection:  # an idle connection may have died with a restart
+                    return job(connection)
         except sa.exc.SQLAlchemyError as error:
             metrics.journal_failures.inc()
             raise JournalError(f"the journal cannot be read: {cause(error)}") from None
@@ -181,9 +191,11 @@ class Journal:
 
     def _now(self, do: Callable[[sa.Connection, bool], T]) -> T:
         """Write, and wait for it without a loop. Raises JournalError."""
+        future = self._writer.submit(do)
         try:
-            return self._writer.submit(do).result(PATIENCE)
+            return future.result(PATIENCE)
         except TimeoutError:
+            future.cancel()
             raise _no_answer() from None
 
     # -- the outbox (outbox.py says what each does): each raises JournalError ---------------------

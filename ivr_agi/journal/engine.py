@@ -78,12 +78,13 @@ def open_engine(url: str, *, create: bool = True, mounts: Path = MOUNTS) -> sa.E
 def _postgresql(url: sa.URL) -> sa.Engine:
     if url.drivername not in ("postgresql", "postgresql+psycopg"):
         raise JournalError("IVR_AGI_JOURNAL_URL: PostgreSQL is postgresql+psycopg://…")
+    given = url.query.get("options", "")  # ours come last, and count
+    options = f"{given if isinstance(given, str) else ' '.join(given)} {POSTGRESQL['options']}".strip()
     try:
         engine = sa.create_engine(
-            url.set(drivername="postgresql+psycopg"),
+            url.set(drivername="postgresql+psycopg").difference_update_query(["options"]),
             hide_parameters=True,
-            pool_pre_ping=True,  # after a restart of the database, its old connections are no failure
-            connect_args=POSTGRESQL,
+            connect_args=POSTGRESQL | {"options": options},
         )
     except ImportError:
         raise JournalError("PostgreSQL needs the extra: pip install 'ivr-agi[postgres]'") from None
@@ -102,13 +103,13 @@ def _examine_postgresql(connection: Any, _record: object) -> None:
 
 def _sqlite(url: sa.URL, file: Path) -> sa.Engine:
     """An engine whose first connection may make the file; from then on it must be that very file."""
-    identity: tuple[int, int] | None = None
+    identity = _identity(file)
 
     def connect() -> sqlite3.Connection:
         nonlocal identity
         if identity and _identity(file) != identity:
             raise sqlite3.OperationalError(_ANOTHER)
-        mode = "rw" if identity else "rwc"
+        mode = "rw" if identity else "rwc"  # none yet: the first start makes it
         opened = sqlite3.connect(
             f"file:{quote(str(file))}?mode={mode}", uri=True, check_same_thread=False, timeout=BUSY_MS / 1000
         )
@@ -133,11 +134,11 @@ def _sqlite(url: sa.URL, file: Path) -> sa.Engine:
 _ANOTHER: Final = "the journal's file has been removed, or another put in its place; put it back and restart"
 
 
-def _identity(file: Path) -> tuple[int, int]:
+def _identity(file: Path) -> tuple[int, int] | None:
     try:
         found = file.stat()
     except OSError:
-        return 0, 0
+        return None
     return found.st_dev, found.st_ino
 
 
@@ -191,6 +192,9 @@ def migrate(engine: sa.Engine) -> None:
 def _take_turns(connection: sa.Connection) -> None:
     """Servers that start together upgrade one after the other; SQLite's begin sees to that by itself."""
     if connection.dialect.name == "postgresql":
+        # A long history takes its time; nobody is on the line yet.
+        connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
+        connection.exec_driver_sql("SET LOCAL lock_timeout = '10min'")
         connection.exec_driver_sql("SELECT pg_advisory_xact_lock(4573)")
 
 

@@ -64,7 +64,10 @@ class Lease:
             if beating is not None and not beating.done():
                 continue  # the journal hangs: writer.py says so
             if beating is not None and not beating.exception() and (settled := beating.result()):
-                self._told(settled)
+                try:
+                    self._told(settled)
+                except Exception:
+                    log.exception("journal.not_told")  # who watches must go on
             beating = self._writer.submit(lambda connection, _again: self._turn(connection))
 
     def _turn(self, connection: sa.Connection) -> Settled:
@@ -100,7 +103,9 @@ def recover(connection: sa.Connection, scribe: Scribe, watch: Watch | None = Non
     )
     beats = {row["name"]: row["beat"] for row in rows(connection, sa.select(process))}
     owners = ({row["owner"] for row in under_way} | beats.keys()) - {scribe.owner}
-    fates = {owner: fate(owner) for owner in owners}
+    # Where the database is another machine's, so may an equal host be: clones have one name.
+    alone = connection.dialect.name == "sqlite"
+    fates = {owner: fate(owner, alone=alone) for owner in owners}
     elsewhere = {owner: beats.get(owner, -1) for owner, found in fates.items() if found is Fate.ELSEWHERE}
     lapsed = watch.lapsed(elsewhere, time.monotonic()) if watch else set()
     gone = {owner for owner, found in fates.items() if found is Fate.GONE} | lapsed
@@ -125,6 +130,7 @@ def _settle(connection: sa.Connection, scribe: Scribe, row: dict[str, str]) -> A
             fields={"reason": "process-gone", "review": "charged" if sent else ""},
             key=make_key(),
             of=row["owner"],
+            seen=AttemptState(row["state"]),
         )
     except IllegalStep:  # it has been settled this very moment, by another server or by its own
         return None

@@ -35,14 +35,19 @@ def this_process() -> str:
     return f"{_host()}/{_boot()}/{os.getpid()}/{_started(os.getpid())}"
 
 
-def fate(owner: str) -> Fate:
-    """Whether that process lives, as far as this host can tell."""
+def fate(owner: str, *, alone: bool = True) -> Fate:
+    """Whether that process lives, as far as this host can tell.
+
+    alone: nobody on another machine can have written that name, so another boot is an earlier one.
+    """
     host, _, rest = owner.partition("/")
     if host != _host():
         return Fate.ELSEWHERE
     boot, _, rest = rest.partition("/")
     pid, _, started = rest.partition("/")
-    if boot != _boot() or not pid.isdecimal():
+    if boot != _boot():
+        return Fate.GONE if alone else Fate.ELSEWHERE
+    if not pid.isdecimal():
         return Fate.GONE
     if (found := _started(int(pid))) != started and (found or not _exists(int(pid))):
         return Fate.GONE
@@ -55,10 +60,17 @@ class Watch:
     def __init__(self, lease: float) -> None:
         """lease: seconds without a beat after which a process counts as gone."""
         self._lease = lease
+        self._looked: float | None = None
         self._seen: dict[str, tuple[int, float]] = {}
 
     def lapsed(self, beats: Mapping[str, int], now: float) -> set[str]:
-        """Those whose beat has not changed for the lease. beats: by name; now: in seconds, of any clock."""
+        """Those whose beat has not changed for the lease. beats: by name; now: in seconds, of any clock.
+
+        While we could not look, nobody may have been able to beat: that time does not count.
+        """
+        blind = 0.0 if self._looked is None else max(0.0, now - self._looked - self._lease / 3)
+        self._looked = now
+        self._seen = {name: (beat, since + blind) for name, (beat, since) in self._seen.items()}
         self._seen = {
             name: seen if (seen := self._seen.get(name, (beat, now)))[0] == beat else (beat, now)
             for name, beat in beats.items()

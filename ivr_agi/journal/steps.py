@@ -59,6 +59,9 @@ class Scribe:
         if again and (done := find(connection, key)) is not None:
             return done
         if (state := holder(connection, new.order_id)) is not None:
+            # Tried again, it may be our own: its commit has come through since the look above.
+            if again and (done := find(connection, key)) is not None:
+                return done
             raise OrderHeld(state)
         now = timestamp()
         values = {
@@ -78,6 +81,8 @@ class Scribe:
         )
         attempt_id = connection.execute(insert).scalar()
         if attempt_id is None:  # another server was faster between the look and the insert
+            if again and (done := find(connection, key)) is not None:
+                return done
             raise OrderHeld(holder(connection, new.order_id) or AttemptState.CREATED)
         self._remember(connection, attempt_id, AttemptState.CREATED, "", now, key)
         return int(attempt_id)
@@ -94,8 +99,13 @@ class Scribe:
         key: str,
         again: bool = False,
         of: str | None = None,
+        seen: AttemptState | None = None,
     ) -> None:
-        """Take one step of FOLLOWS. of: only if that process has it under way. Raises IllegalStep."""
+        """Take one step of FOLLOWS. Raises IllegalStep.
+
+        of, seen: only if that process has it under way, if it is in that state still: another server may
+        be committing a step at this very moment.
+        """
         if again and find(connection, key) is not None:
             return
         before = [earlier for earlier, later in FOLLOWS.items() if state in later]
@@ -112,6 +122,8 @@ class Scribe:
         change = sa.update(attempt).where(attempt.c.id == attempt_id, attempt.c.state.in_(before))
         if of is not None:
             change = change.where(attempt.c.owner == of)
+        if seen is not None:
+            change = change.where(attempt.c.state == seen)
         if connection.execute(change.values(values)).rowcount != 1:
             raise IllegalStep(f"attempt {attempt_id} cannot become {state} from where it is")
         self._remember(connection, attempt_id, state, note, now, key)
@@ -186,6 +198,7 @@ class Scribe:
             holds_order=holds,
             fields=fields,
             key=make_key(),
+            seen=seen,
         )
         return holds
 

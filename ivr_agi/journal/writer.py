@@ -25,6 +25,7 @@ import structlog
 
 from ivr_agi import metrics
 from ivr_agi.journal.engine import JournalError, cause
+from ivr_agi.journal.steps import IllegalStep, OrderHeld
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,7 +35,8 @@ T = TypeVar("T")
 
 MOST: Final = 256  # jobs in one transaction
 PATIENCE: Final = 15.0  # seconds until a write that nothing answers counts as failed
-CROSSED: Final = ("40P01", "40001")  # PostgreSQL's deadlock_detected, serialization_failure
+# PostgreSQL's deadlock_detected, serialization_failure, lock_not_available
+CROSSED: Final = ("40P01", "40001", "55P03")
 PROBE_EVERY: Final = 1.0  # seconds between test writes while out of order
 
 
@@ -73,8 +75,8 @@ class Writer:
         The future raises JournalError when it could not be, or when that is not certain.
         """
         job = Job(do, again)
-        if self._trouble:
-            job.future.set_exception(_refused(self._trouble))
+        if trouble := self.trouble:
+            job.future.set_exception(_refused(trouble))
         else:
             self._waiting.put(job)
         return job.future
@@ -127,20 +129,20 @@ class Writer:
     def _commit(self, jobs: list[Job[Any]]) -> None:
         try:
             self._transact(jobs)
-        except sa.exc.SQLAlchemyError as error:
-            if _is_a_jobs(error) and len(jobs) > 1:  # nothing was committed: each on its own
-                for job in jobs:
-                    self._commit([job])
-            elif _is_a_jobs(error):
+        except Exception as error:  # noqa: BLE001 - a bug, too: no job may hang
+            if not _is_a_jobs(error):
+                lost = isinstance(error, sa.exc.DBAPIError) and error.connection_invalidated
+                (self._retry if lost else self._fail)(jobs, error)
+            elif len(jobs) == 1:
                 self._refuse(jobs[0], error)
-            elif isinstance(error, sa.exc.DBAPIError) and error.connection_invalidated:
-                self._retry(jobs)
-            else:
-                self._fail(jobs, error)
-        except Exception as error:  # noqa: BLE001 - JournalError on connecting, or a bug: no job may hang
-            self._fail(jobs, error)
+            else:  # nothing was committed: each on its own
+                for job in jobs:
+                    if self._trouble:
+                        job.future.set_exception(_refused(self._trouble))
+                    else:
+                        self._commit([job])
 
-    def _retry(self, jobs: list[Job[Any]]) -> None:
+    def _retry(self, jobs: list[Job[Any]], _error: Exception) -> None:
         """Once more on a new connection: the old one may only have been idle for too long."""
         for job in jobs:
             job.again = True  # the commit may have been made
@@ -159,22 +161,21 @@ class Writer:
                 for job in jobs:
                     try:
                         outcomes.append((job, job.do(connection, job.again), None))
-                    except sa.exc.SQLAlchemyError:
-                        raise
-                    except Exception as refusal:  # noqa: BLE001 - OrderHeld, IllegalStep: before any write
-                        outcomes.append((job, None, refusal))
+                    except (OrderHeld, IllegalStep) as answer:  # raised before any write
+                        outcomes.append((job, None, answer))
         finally:
             self._busy_since = self._connection = None
         metrics.journal_commits.inc()
-        for job, result, answer in outcomes:
-            if answer:
-                job.future.set_exception(answer)
+        for job, result, refusal in outcomes:
+            if refusal:
+                job.future.set_exception(refusal)
             else:
                 job.future.set_result(result)
 
-    def _refuse(self, job: Job[Any], error: sa.exc.SQLAlchemyError) -> None:
+    def _refuse(self, job: Job[Any], error: Exception) -> None:
         metrics.journal_failures.inc()
-        job.future.set_exception(JournalError(f"the journal has not taken a step: {cause(error)}"))
+        why = cause(error) if isinstance(error, sa.exc.SQLAlchemyError) else type(error).__name__
+        job.future.set_exception(_refused(why))
 
     def _fail(self, jobs: list[Job[Any]], error: Exception) -> None:
         metrics.journal_failures.inc()
@@ -218,8 +219,12 @@ def probe(connection: sa.Connection, _again: bool = False) -> None:
     connection.exec_driver_sql(statement).close()
 
 
-def _is_a_jobs(error: sa.exc.SQLAlchemyError) -> bool:
+def _is_a_jobs(error: Exception) -> bool:
     """Whether it is one job that cannot be done (or two servers in each other's way), not the journal."""
+    if isinstance(error, JournalError):  # a connection that we do not take
+        return False
+    if not isinstance(error, sa.exc.SQLAlchemyError):  # what cannot be stored, or a bug
+        return True
     if isinstance(error, sa.exc.IntegrityError | sa.exc.DataError):
         return True
     return getattr(getattr(error, "orig", None), "sqlstate", "") in CROSSED

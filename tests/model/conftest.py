@@ -1,4 +1,4 @@
-"""What the model's tests share: an empty journal, and how many calls, from which seed."""
+"""What the model's tests share: an empty journal, and the seed."""
 
 import os
 import random
@@ -7,8 +7,6 @@ import pytest
 
 from ivr_agi.journal import Journal
 
-CALLS = 10_000  # of the short form
-
 
 @pytest.fixture(scope="session")
 def template(tmp_path_factory):
@@ -16,12 +14,6 @@ def template(tmp_path_factory):
     file = tmp_path_factory.mktemp("model") / "empty.db"
     Journal(f"sqlite:///{file}").close()
     return file
-
-
-@pytest.fixture
-def wanted():
-    """How many calls, in all shards: `MODEL_CALLS=1000000` for the long form."""
-    return int(os.environ.get("MODEL_CALLS", CALLS))
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ and takes them away again. Everything between is the product itself.
 
 from __future__ import annotations
 
+import gc
 import sqlite3
 import ssl
 from dataclasses import dataclass
@@ -105,6 +106,7 @@ class Service:
         self.logged: list[dict[str, Any]] = []
         self._names: dict[str, Process] = {}
         self._patches = pytest.MonkeyPatch()
+        gc.disable()  # a world is small and short, and so all of it is thrown away at its end
         self._arrange()
 
     # -- the edges ------------------------------------------------------------------------------
@@ -168,8 +170,9 @@ class Service:
         opened.update_execution_options(compiled_cache=COMPILED)
         return opened
 
-    def _fate(self, name: str) -> Fate:
-        """What the process that asks can say of another."""
+    def _fate(self, name: str, *, alone: bool) -> Fate:
+        """What the process that asks can say of another. alone: SQLite's journal is one machine's."""
+        del alone
         asks, host = self.world.running, name.partition("/")[0]
         if asks is None or asks.host != host:
             return Fate.ELSEWHERE
@@ -333,6 +336,7 @@ class Service:
         self._patches.undo()
         structlog.reset_defaults()
         self.disk.remove()
+        gc.enable()
 
 
 def _is_no_news(event: dict[str, Any]) -> bool:

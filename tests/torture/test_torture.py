@@ -43,6 +43,7 @@ async def test_each_named_point(torture, half):
     assert await run.run(points) == []
     assert {death.point for death in run.deaths if not death.again} >= set(points)
     assert run.bank.charges
+    assert list(run.books.recovered())
 
 
 async def test_random_instants(torture):
@@ -50,7 +51,6 @@ async def test_random_instants(torture):
     run = torture()
     assert await run.run([RANDOM] * 15) == []
     assert run.bank.charges
-    assert list(run.books.recovered())
 
 
 async def test_random_instants_on_postgresql(torture, postgres_url):

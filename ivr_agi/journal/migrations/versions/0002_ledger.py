@@ -150,7 +150,7 @@ def _guard_sqlite(name: str, event: str, unless: str, refusal: str) -> None:
 def _guard_postgresql(name: str, event: str, unless: str, refusal: str) -> None:
     op.execute(
         f"CREATE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS $$"
-        f" BEGIN RAISE EXCEPTION '{refusal}'; END $$"
+        f" BEGIN RAISE EXCEPTION '{refusal}' USING ERRCODE = 'check_violation'; END $$"
     )
     when = f" WHEN (NOT {unless})" if unless else ""
     op.execute(f"CREATE TRIGGER {name} BEFORE {event} FOR EACH ROW{when} EXECUTE FUNCTION {name}()")
