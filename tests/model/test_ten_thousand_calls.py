@@ -20,6 +20,6 @@ LIMIT = 600 * max(1, WANTED // 10_000)  # seconds, on a slow machine; shrinking 
 def test_calls(template, shard, number):
     """Nobody is charged twice, no outcome is lost or reported wrongly, no card number or PIN leaves memory."""
     share = -(-WANTED // SHARDS)
-    print(f"MODEL_SEED={number} MODEL_CALLS={WANTED}, shard {shard}")
+    print(f"MODEL_SEED={number} MODEL_CALLS={WANTED}, shard {shard}")  # noqa: T201 - a failure shows it
     made = run(template, number * SHARDS + shard, share)
     assert made >= share
