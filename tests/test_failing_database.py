@@ -132,6 +132,24 @@ async def test_commit_is_lost(line, network):
     assert [step["state"] for step in line.journal.attempt(1)[1]] == ["created", "otp_sent", "sent", "paid"]
 
 
+async def test_frozen_for_good(network, monkeypatch):
+    """Nothing answers any more, not even to those that read: they are let go, and it can be closed."""
+    monkeypatch.setattr("ivr_agi.journal.PATIENCE", 0.5)
+    opened = Journal(network.url)
+    assert await opened.standing("A-1") is None
+    network.freeze()
+    with pytest.raises(engine.JournalError):
+        await opened.standing("A-1")
+    network.thaw()
+    assert await opened.standing("A-1") is None
+    network.freeze()
+    looking = asyncio.create_task(opened.standing("A-1"))
+    await until(lambda: opened._reading)
+    await asyncio.wait_for(asyncio.to_thread(opened.close), 10)
+    with pytest.raises(engine.JournalError):
+        await looking
+
+
 async def test_killed_and_started_again(durable_postgres, tmp_path, monkeypatch):
     """PostgreSQL is killed in mid-payment and started again: all that was acknowledged is there."""
     monkeypatch.setattr(writer, "PROBE_EVERY", 0.05)

@@ -22,7 +22,7 @@ from ivr_agi.journal.lease import LEASE, Lease, recover, register
 from ivr_agi.journal.owner import this_process
 from ivr_agi.journal.steps import IllegalStep, NewAttempt, OrderHeld, Scribe, make_key
 from ivr_agi.journal.tables import AttemptState, Resolution, attempt, history
-from ivr_agi.journal.writer import PATIENCE, Writer, probe
+from ivr_agi.journal.writer import PATIENCE, Writer, cut, probe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -59,6 +59,7 @@ class Journal:
         self._writing = open_engine(url, create=create)
         self._writer = Writer(self._writing)
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="journal-read")
+        self._reading: set[Any] = set()  # the driver's connections, in use
         self._lease: Lease | None = None
         self.on_notice: Callable[[], None] = lambda: None  # called on the loop when one was written by a step
 
@@ -80,6 +81,8 @@ class Journal:
         if self._lease:
             self._lease.close()
         self._writer.close()
+        self._readers.shutdown(wait=False, cancel_futures=True)
+        self._cut_readers()  # nobody waits for them any more
         self._readers.shutdown(wait=True)
         self._writing.dispose()
         self._engine.dispose()
@@ -169,22 +172,37 @@ class Journal:
             return await _in_time(asyncio.wrap_future(self._writer.submit(do, again=again)))
 
     async def _look(self, job: Callable[[sa.Connection], T]) -> T:
-        return await _in_time(asyncio.wrap_future(self._readers.submit(self._read, job)))
+        try:
+            return await _in_time(asyncio.wrap_future(self._readers.submit(self._read, job)))
+        except JournalError:
+            self._cut_readers()  # those that hang would be missing from now on; the others ask again
+            raise
 
     def _read(self, job: Callable[[sa.Connection], T]) -> T:
         reading = self._engine.execution_options(reading=True)
         try:
             try:
-                with reading.begin() as connection:
-                    return job(connection)
+                return self._read_once(reading, job)
             except sa.exc.DBAPIError as error:
                 if not error.connection_invalidated:
                     raise
-                with reading.begin() as connection:  # an idle connection may have died with a restart
-                    return job(connection)
+                return self._read_once(reading, job)  # an idle connection may have died with a restart
         except sa.exc.SQLAlchemyError as error:
             metrics.journal_failures.inc()
             raise JournalError(f"the journal cannot be read: {cause(error)}") from None
+
+    def _read_once(self, reading: sa.Engine, job: Callable[[sa.Connection], T]) -> T:
+        with reading.begin() as connection:
+            wire = connection.connection.driver_connection
+            self._reading.add(wire)
+            try:
+                return job(connection)
+            finally:
+                self._reading.discard(wire)
+
+    def _cut_readers(self) -> None:
+        for wire in tuple(self._reading):
+            cut(wire)
 
     def _rows(self, query: sa.Select[Any]) -> list[dict[str, Any]]:
         return self._read(lambda connection: list(rows(connection, query)))

@@ -91,14 +91,8 @@ class Writer:
     def loosen(self) -> None:
         """Cut a connection on which nothing answers; SQLite has none that could be cut."""
         since, connection = self._busy_since, self._connection
-        if since is None or time.monotonic() - since < PATIENCE or connection is None:
-            return
-        with suppress(Exception):
-            wire = socket.socket(fileno=connection.fileno())
-            try:
-                wire.shutdown(socket.SHUT_RDWR)
-            finally:
-                wire.detach()
+        if since is not None and time.monotonic() - since >= PATIENCE and connection is not None:
+            cut(connection)
 
     # -- the thread ---------------------------------------------------------------------------------
 
@@ -204,6 +198,16 @@ class Writer:
         log.warning("journal.in_order_again", was=self._trouble)
         self._trouble = ""
         return True
+
+
+def cut(connection: Any) -> None:
+    """End a driver's connection on which somebody waits in vain; SQLite's has nothing to cut."""
+    with suppress(Exception):
+        wire = socket.socket(fileno=connection.fileno())
+        try:
+            wire.shutdown(socket.SHUT_RDWR)
+        finally:
+            wire.detach()
 
 
 def probe(connection: sa.Connection, _again: bool = False) -> None:
