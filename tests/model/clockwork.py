@@ -340,6 +340,11 @@ def stand_ins(world: World) -> SimpleNamespace:  # noqa: C901 - five small class
             self._items.append(item)
             self._waiters.wake()
 
+        def clear(self) -> None:
+            for future, *_ in self._items:
+                future.cancel()
+            self._items.clear()
+
         def get(self, block: bool = True, timeout: float | None = None) -> Any:
             if not self._items and block:
                 self._waiters.wait(timeout)
@@ -368,10 +373,12 @@ def stand_ins(world: World) -> SimpleNamespace:  # noqa: C901 - five small class
             self._jobs.put((future, do, args))
             return future
 
-        def shutdown(self, *, wait: bool) -> None:
-            del wait
+        def shutdown(self, *, wait: bool = True, cancel_futures: bool = False) -> None:
+            if cancel_futures:
+                self._jobs.clear()
             self._jobs.put(None)
-            self._thread.join()
+            if wait:
+                self._thread.join()
 
         def _work(self) -> None:
             while (job := self._jobs.get()) is not None:
