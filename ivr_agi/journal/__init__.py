@@ -56,8 +56,8 @@ class Journal:
             raise
         self._scribe = Scribe(this_process(), notices)
         # Its own: when it gives up a connection, those that read keep theirs.
-        self._writing = open_engine(url, create=create)
-        self._writer = Writer(self._writing)
+        self._write_engine = open_engine(url, create=create)
+        self._writer = Writer(self._write_engine)
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="journal-read")
         self._reading: set[Any] = set()  # the driver's connections, in use
         self._lease: Lease | None = None
@@ -84,7 +84,7 @@ class Journal:
         self._readers.shutdown(wait=False, cancel_futures=True)
         self._cut_readers()  # nobody waits for them any more
         self._readers.shutdown(wait=True)
-        self._writing.dispose()
+        self._write_engine.dispose()
         self._engine.dispose()
 
     # -- the server's side: each returns once it is on disk -----------------------------------
