@@ -18,12 +18,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-import httpx
 import structlog
 
+from ivr_agi import https
+from ivr_agi.https import verified_tls
 from ivr_agi.model import Method, OtpAnswer, OtpVerdict, PayAnswer, Verdict, mask_digits
-from ivr_agi.tls import trouble as tls_trouble
-from ivr_agi.tls import verified_tls
 
 if TYPE_CHECKING:
     import ssl
@@ -37,7 +36,6 @@ log = structlog.get_logger()
 
 MAX_BODY: Final = 65_536  # bytes; a real answer has a few hundred
 NOTHING_CHARGED: Final = frozenset({400, 401, 403, 404, 405, 413, 422, 429})
-OK: Final = range(200, 300)
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,13 +199,7 @@ class Gateway:
                 flight.wire = about["return_value"]
 
         # A client of its own for each request: no connection is shared, none is left over.
-        client = httpx.AsyncClient(
-            verify=self._tls,
-            trust_env=False,  # a proxy from the environment would see the card
-            follow_redirects=False,
-            timeout=None,  # noqa: S113 - the callers' limits are for the whole exchange
-            headers={"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "ivr-agi"},
-        )
+        client = https.client(self._tls)
         try:
             async with client:
                 request = client.build_request(
@@ -221,8 +213,8 @@ class Gateway:
                     if len(received) > MAX_BODY:
                         return flight.so_far("too-long")
                 flight.exchange = Exchange(flight.written, flight.status, bytes(received))
-        except (httpx.HTTPError, httpx.InvalidURL, OSError, UnicodeError) as error:
-            return flight.so_far(tls_trouble(error))
+        except https.BROKEN as error:
+            return flight.so_far(https.trouble(error))
         finally:
             if flight.wire:  # a time limit in the middle of TLS's handshake leaves it open
                 with suppress(Exception):
@@ -242,7 +234,9 @@ def read_pay(exchange: Exchange, secrets: Sequence[Secret]) -> PayAnswer:
     match reply:
         case Reply(status=0, fields=dict() as fields) if (code := _decline_code(fields)) is not None:
             return PayAnswer(Verdict.DECLINED, code=code, detail=reply.note(secrets))
-        case Reply(status=1, fields={"refID": str(ref_id)}) if exchange.status in OK and _is_ref_id(ref_id):
+        case Reply(status=1, fields={"refID": str(ref_id)}) if exchange.status in https.OK and _is_ref_id(
+            ref_id
+        ):
             return PayAnswer(Verdict.PAID, ref_id=_without(secrets[:1], ref_id.strip()))
     if exchange.status in NOTHING_CHARGED and exchange.body is not None and not _tells_of_pay(exchange.body):
         return PayAnswer(Verdict.FAILED, detail=trouble)
@@ -255,7 +249,7 @@ def read_otp(exchange: Exchange, secrets: Sequence[Secret]) -> OtpAnswer:
     if not exchange.written:
         return OtpAnswer(OtpVerdict.FAILED, trouble)
     reply = _read_reply(exchange.body)
-    if reply and reply.status == 1 and exchange.status in OK:
+    if reply and reply.status == 1 and exchange.status in https.OK:
         return OtpAnswer(OtpVerdict.SENT)
     if reply and reply.status != 1:
         return OtpAnswer(OtpVerdict.REFUSED, reply.note(secrets) or trouble)
@@ -285,13 +279,10 @@ def _read_reply(body: bytes | None) -> Reply | None:
     """Read `{"status": 0 | 1 | "0" | "1" | …, "data": …, "errors": …}`; None for anything looser."""
     if body is None:
         return None
-    try:
-        reply = json.loads(
-            body.decode("utf-8-sig"), object_pairs_hook=_once_each, parse_constant=_no_constant
-        )
-    except (ValueError, RecursionError):
+    reply = https.read_object(body)
+    if reply is None:
         return None
-    status = reply.get("status") if isinstance(reply, dict) else None
+    status = reply.get("status")
     if isinstance(status, str) and re.fullmatch(r"0|-?[1-9][0-9]{0,8}", status, re.ASCII):
         status = int(status)
     if not isinstance(status, int) or isinstance(status, bool):  # True is an int to Python
@@ -318,17 +309,6 @@ def _tells_of_pay(body: bytes) -> bool:
         return False
     outcome = str(reply.get("status")).strip() in ("0", "1", "0.0", "1.0", "True", "False")
     return outcome or b'"refID"' in body
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a key comes twice: which one counts?")
-    return found
 
 
 def _decline_code(fields: dict[str, Any]) -> str | None:

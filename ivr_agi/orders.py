@@ -16,12 +16,10 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-import httpx
 import structlog
 
-from ivr_agi import signature
+from ivr_agi import https, signature
 from ivr_agi.request import BadRequest, read_order_id
-from ivr_agi.tls import trouble, verified_tls
 
 if TYPE_CHECKING:
     import ssl
@@ -33,9 +31,7 @@ log = structlog.get_logger()
 
 MAX_BODY: Final = 16_384  # bytes; an answer of the contract has about a hundred
 AGAIN_AFTER: Final = 0.2  # seconds; a look-up changes nothing, so a broken connection is tried once more
-OK: Final = range(200, 300)
 NOT_FOUND: Final = 404
-BROKEN: Final = (httpx.HTTPError, httpx.InvalidURL, OSError)
 
 
 class Standing(StrEnum):
@@ -79,7 +75,7 @@ class Orders:
         self._secrets = secrets
         self._timeout = timeout
         self._amounts = range(amount_min, amount_max + 1)
-        self._tls = tls or verified_tls()
+        self._tls = tls or https.verified_tls()
 
     async def look_up(self, invoice: str, mobile: Msisdn | None) -> Order:
         """Ask for an invoice number; mobile: the caller's, if known."""
@@ -108,22 +104,16 @@ class Orders:
             headers[signature.HEADER] = signature.sign(body, self._secrets, int(time.time()))
         try:
             return await self._post(body, headers)
-        except BROKEN:
+        except https.BROKEN:
             await asyncio.sleep(AGAIN_AFTER)
         try:
             return await self._post(body, headers)
-        except BROKEN as error:
-            return _unreachable(trouble(error))
+        except https.BROKEN as error:
+            return _unreachable(https.trouble(error))
 
     async def _post(self, body: bytes, headers: dict[str, str]) -> Order:
         """Post once, on a fresh connection."""
-        client = httpx.AsyncClient(
-            verify=self._tls,
-            trust_env=False,  # no proxy from the environment
-            follow_redirects=False,
-            timeout=None,  # noqa: S113 - the deadline in look_up() is for the whole exchange
-            headers={"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "ivr-agi"},
-        )
+        client = https.client(self._tls)
         async with client, client.stream("POST", self._url, content=body, headers=headers) as response:
             received = bytearray()
             async for chunk in response.aiter_raw():
@@ -135,11 +125,11 @@ class Orders:
 
 def read(status: int, body: bytes, amounts: range) -> Order:
     """An answer of docs/orders.md; whatever is none is UNREACHABLE. amounts: the rials that we take."""
-    reply = _read_object(body)
+    reply = https.read_object(body)
     said = reply.get("status") if reply is not None else None
     if status == NOT_FOUND and said not in ("payable", "paid", "closed"):  # with whatever page comes along
         return Order(Standing.NOT_FOUND, why="http-404")
-    if status not in OK:
+    if status not in https.OK:
         return _unreachable(f"http-{status}")
     if reply is None:
         return _unreachable("no-json")
@@ -160,21 +150,6 @@ def _payable(reply: dict[str, Any], amounts: range) -> Order:
         return Order(Standing.PAYABLE, read_order_id(order_id if isinstance(order_id, str) else ""), amount)
     except BadRequest as bad:
         return _unreachable(bad.reason)
-
-
-def _read_object(body: bytes) -> dict[str, Any] | None:
-    try:
-        reply = json.loads(body.decode("utf-8-sig"), object_pairs_hook=_once_each)
-    except (ValueError, RecursionError):
-        return None
-    return reply if isinstance(reply, dict) else None
-
-
-def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a key comes twice: which one counts?")
-    return found
 
 
 def _unreachable(why: str) -> Order:

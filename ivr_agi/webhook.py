@@ -21,9 +21,8 @@ from urllib.parse import urlsplit
 import httpx
 import structlog
 
-from ivr_agi import metrics, signature
+from ivr_agi import https, metrics, signature
 from ivr_agi.journal import JournalError
-from ivr_agi.tls import trouble, verified_tls
 
 if TYPE_CHECKING:
     import ssl
@@ -50,9 +49,6 @@ LAST_SECONDS: Final = 20.0  # for what is being sent when the server stops
 DOWN_AFTER: Final = 3  # orders of which none got through: it is the receiver, not one notice
 PROBES: Final = (5.0, 60.0)  # seconds between tries while it is down: at first, at most
 BACK_AFTER: Final = 300.0  # seconds without a success after which a success has all tried at once
-
-BROKEN: Final = (httpx.HTTPError, httpx.InvalidURL, OSError)
-OK: Final = range(200, 300)
 
 
 @dataclass(slots=True)
@@ -122,14 +118,9 @@ class Webhook:
         self._counted = float("-inf")
         self._troubled = False
         self._task: asyncio.Task[None] | None = None
-        self._client = httpx.AsyncClient(
-            verify=tls or verified_tls(),
-            trust_env=False,  # no proxy from the environment
-            follow_redirects=False,
-            timeout=None,  # noqa: S113 - the deadline in _post() is for the whole exchange
-            # A connection each: one kept open is most often closed by the receiver when it is needed.
-            limits=httpx.Limits(max_keepalive_connections=0),
-            headers={"Accept-Encoding": "identity", "User-Agent": "ivr-agi"},
+        # A connection each: one kept open is most often closed by the receiver when it is needed.
+        self._client = https.client(
+            tls or https.verified_tls(), accept="*/*", limits=httpx.Limits(max_keepalive_connections=0)
         )
 
     def start(self) -> None:
@@ -236,9 +227,9 @@ class Webhook:
                     await _read_some(response)
         except TimeoutError:
             why = "timeout"
-        except BROKEN as error:
-            why = trouble(error)
-        if status in OK:  # whatever became of the rest of the answer
+        except https.BROKEN as error:
+            why = https.trouble(error)
+        if status in https.OK:  # whatever became of the rest of the answer
             return ""
         return f"http-{status}" if status else why
 

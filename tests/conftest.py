@@ -12,6 +12,8 @@ from line import open_line
 from postgres import PostgresServer, prototype
 from structlog.testing import capture_logs
 
+from ivr_agi.journal import Journal
+
 
 def pytest_addoption(parser):
     """On which database the journal is put, by `line`, `open_line` and `journal_url`."""
@@ -99,6 +101,14 @@ def journal_url(request, tmp_path):
     if request.config.option.journal == "postgresql":
         return request.getfixturevalue("postgres_url")
     return f"sqlite:///{tmp_path / 'j.db'}"
+
+
+@pytest.fixture
+def journal(journal_url):
+    """A journal just begun."""
+    opened = Journal(journal_url)
+    yield opened
+    opened.close()
 
 
 @pytest.fixture(autouse=True)

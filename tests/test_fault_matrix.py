@@ -159,14 +159,8 @@ async def check_money(bench, row, sizes, verdict) -> None:
     assert len(bench.proxy.connections) <= bench.orders
 
 
-# -- row by place by kind ---------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("place", list(Place)[1:])
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
-async def test_fault(bench, row, place, kind):
-    """A fault at this place gives the table's verdict, and the money agrees with it."""
+async def strike(bench, row, place, kind):
+    """Pay with a fault at this place, which gives the table's verdict; returns sizes, fault and answer."""
     sizes = await rehearse(bench, row)
     fault = sizes.fault(place, kind)
     if kind is Kind.FREEZE and place is not Place.WHOLE_ANSWER:
@@ -177,6 +171,18 @@ async def test_fault(bench, row, place, kind):
         answer = await bench.pay()
     assert bench.carried.struck
     assert answer.verdict is expected(row, place, kind)
+    return sizes, fault, answer
+
+
+# -- row by place by kind ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("place", list(Place)[1:])
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+async def test_fault(bench, row, place, kind):
+    """A fault at this place gives the table's verdict, and the money agrees with it."""
+    sizes, fault, answer = await strike(bench, row, place, kind)
     carried = bench.carried
     if kind is not Kind.DELAY:  # the proxy has carried no more than it was told
         assert (len(carried.request), len(carried.answer)) == (

@@ -16,11 +16,11 @@ import pytest
 import trustme
 from faultbench import LIMITS, SEQUENCE, Bench
 from faultproxy import Fault, FaultProxy, Kind, Way
-from test_fault_matrix import KINDS, ONE_OF_EACH, Place, check_money, expected, rehearse
+from test_fault_matrix import KINDS, ONE_OF_EACH, Place, check_money, strike
 
+from ivr_agi.https import verified_tls
 from ivr_agi.model import Verdict
 from ivr_agi.simulator.gateway import GatewaySimulator
-from ivr_agi.tls import verified_tls
 
 PAID, FAILED, UNKNOWN = Verdict.PAID, Verdict.FAILED, Verdict.UNKNOWN
 DAY = timedelta(days=1)
@@ -247,16 +247,7 @@ async def test_slow_handshake(way, after):
 @pytest.mark.parametrize("row", ONE_OF_EACH, ids=lambda row: row.name)
 async def test_fault(bench, row, place, kind):
     """As without TLS; and a goodbye in TLS's own words is no answer either."""
-    sizes = await rehearse(bench, row)
-    fault = sizes.fault(place, kind)
-    if kind is Kind.FREEZE and place is not Place.WHOLE_ANSWER:
-        answer = await bench.pay_until_struck(fault)
-        assert answer.detail == "timeout"
-    else:
-        bench.proxy.arm(fault)
-        answer = await bench.pay()
-    assert bench.carried.struck
-    assert answer.verdict is expected(row, place, kind)
+    sizes, _fault, answer = await strike(bench, row, place, kind)
     await check_money(bench, row, sizes, answer.verdict)
 
 

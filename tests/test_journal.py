@@ -40,18 +40,6 @@ def new(order="A-1", card_hash=""):
     return NewAttempt(order, "ivr", 50000, "603799******7893", "+989123456789", "1.2", card_hash)
 
 
-@pytest.fixture
-def url(journal_url):
-    return journal_url
-
-
-@pytest.fixture
-def journal(url):
-    opened = Journal(url)
-    yield opened
-    opened.close()
-
-
 async def bring(journal, state, order="A-1"):
     """An attempt in that state."""
     attempt_id = await journal.reserve(new(order))
@@ -109,10 +97,13 @@ async def test_what_holds_an_order(journal, state):
 
 
 @pytest.mark.sqlite("writes by the module sqlite3")
-async def test_index_forbids_a_second_attempt(journal, url):
+async def test_index_forbids_a_second_attempt(journal, journal_url):
     """Not the code alone: the database itself refuses a second attempt that holds the order."""
     await bring(journal, S.UNKNOWN)
-    with sqlite3.connect(url.removeprefix("sqlite:///")) as raw, pytest.raises(sqlite3.IntegrityError):
+    with (
+        sqlite3.connect(journal_url.removeprefix("sqlite:///")) as raw,
+        pytest.raises(sqlite3.IntegrityError),
+    ):
         raw.execute(
             "INSERT INTO attempt (order_id, method, amount, card, mobile, state, holds_order, owner, created_at, updated_at)"
             " SELECT order_id, method, amount, card, mobile, 'created', 1, owner, created_at, updated_at FROM attempt"
@@ -130,17 +121,20 @@ async def test_index_forbids_a_second_attempt(journal, url):
         "state = 'paid', ref_id = ''",
     ],
 )
-async def test_checks_of_the_database(journal, url, change):
+async def test_checks_of_the_database(journal, journal_url, change):
     """States that do not exist, and paid without a tracking number, cannot be stored."""
     await bring(journal, S.UNKNOWN)
-    with sqlite3.connect(url.removeprefix("sqlite:///")) as raw, pytest.raises(sqlite3.IntegrityError):
+    with (
+        sqlite3.connect(journal_url.removeprefix("sqlite:///")) as raw,
+        pytest.raises(sqlite3.IntegrityError),
+    ):
         raw.execute(f"UPDATE attempt SET {change}")  # noqa: S608 - the cases above
     raw.close()
 
 
-async def test_two_journals_one_order(url):
+async def test_two_journals_one_order(journal_url):
     """Two journals on one file: one reservation, the other is told."""
-    first, second = Journal(url), Journal(url)
+    first, second = Journal(journal_url), Journal(journal_url)
     results = await asyncio.gather(
         *(journal.reserve(new()) for journal in (first, second) * 10), return_exceptions=True
     )
@@ -168,9 +162,9 @@ async def test_history(journal):
     assert row["pins_sent"] == 1
 
 
-async def test_recovery(url):
+async def test_recovery(journal_url):
     """What a dead process left: `sent` becomes unknown, what came before it failed, the rest stays."""
-    journal = Journal(url)
+    journal = Journal(journal_url)
     for state in S:
         await bring(journal, state, f"order-{state}")
     gone = await asyncio.create_subprocess_exec("true")
@@ -195,11 +189,11 @@ async def test_recovery(url):
     journal.close()
 
 
-async def test_recovery_leaves_the_living_alone(url):
+async def test_recovery_leaves_the_living_alone(journal_url):
     """Attempts of a process that lives, and of another host, are not this start's business."""
-    journal = Journal(url)
+    journal = Journal(journal_url)
     await bring(journal, S.SENT)
-    another = Journal(url)
+    another = Journal(journal_url)
     assert another.recover() == {}
     another.close()
     with journal._engine.begin() as connection:
@@ -231,11 +225,11 @@ def test_pragmas(journal):
 
 
 @pytest.mark.sqlite("its pragmas")
-def test_pragma_that_does_not_hold(monkeypatch, url):
+def test_pragma_that_does_not_hold(monkeypatch, journal_url):
     """A database that does not do as it is told is refused."""
     monkeypatch.setattr("ivr_agi.journal.engine.PRAGMAS", {"journal_mode": "nonsense"})
     with pytest.raises(JournalError, match="journal_mode"):
-        Journal(url)
+        Journal(journal_url)
 
 
 @pytest.mark.parametrize(
@@ -291,21 +285,21 @@ async def test_a_note_is_no_step(journal):
 
 
 @pytest.mark.sqlite("writes by the module sqlite3")
-def test_journal_of_a_later_release(url):
+def test_journal_of_a_later_release(journal_url):
     """A schema that this release does not know is refused with a sentence."""
-    Journal(url).close()
-    with sqlite3.connect(url.removeprefix("sqlite:///")) as raw:
+    Journal(journal_url).close()
+    with sqlite3.connect(journal_url.removeprefix("sqlite:///")) as raw:
         raw.execute("UPDATE alembic_version SET version_num = '9999'")
     raw.close()
     with pytest.raises(JournalError, match="not this release's"):
-        Journal(url)
+        Journal(journal_url)
 
 
 @pytest.mark.sqlite("whether a file is there")
-def test_journal_that_must_be_there(url):
+def test_journal_that_must_be_there(journal_url):
     """Reading a journal that is not there does not begin a new one."""
     with pytest.raises(JournalError, match="there is no journal"):
-        Journal(url, create=False)
+        Journal(journal_url, create=False)
 
 
 def test_migrations_make_what_tables_say(journal):

@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+from contextlib import asynccontextmanager
 
 import pytest
 from line import CARD, SEQUENCE, open_line, sample_card, until
@@ -154,8 +155,9 @@ async def test_not_written_by_the_limit():
     assert not heard
 
 
-async def test_drain_waits_for_the_late():
-    """SIGTERM while a late answer is listened for: the process stays for it, within the drain limit."""
+@asynccontextmanager
+async def told_to_stop():
+    """A server that is told to stop while it listens for a late answer, and that answer; ended when left."""
     answer = asyncio.Event()
     async with GatewaySimulator(SEQUENCE) as gateway:
         gateway.rules.append(Rule(Outcome(wait=answer), service="pay"))
@@ -163,24 +165,23 @@ async def test_drain_waits_for_the_late():
             assert (await server.call(gateway))["PAYSTATUS"] == "UNKNOWN"
             server.process.send_signal(signal.SIGTERM)
             await until(lambda: server.said("server.draining"))
-            answer.set()
+            yield server, answer
             await asyncio.wait_for(server.process.wait(), 20)
-        assert server.process.returncode == 0
-        assert server.said("pay.late")[0]["verdict"] == "paid"
+
+
+async def test_drain_waits_for_the_late():
+    """SIGTERM while a late answer is listened for: the process stays for it, within the drain limit."""
+    async with told_to_stop() as (server, answer):
+        answer.set()
+    assert server.process.returncode == 0
+    assert server.said("pay.late")[0]["verdict"] == "paid"
     _, output, _ = await ivr_agi("journal", "list")
     assert " paid " in output
 
 
 async def test_second_signal_does_not_wait():
     """The second signal: what is late is left unknown, nothing is lost."""
-    answer = asyncio.Event()
-    async with GatewaySimulator(SEQUENCE) as gateway:
-        gateway.rules.append(Rule(Outcome(wait=answer), service="pay"))
-        async with Serving(gateway_url=gateway.url, pay_timeout=0.3, drain_limit=60) as server:
-            assert (await server.call(gateway))["PAYSTATUS"] == "UNKNOWN"
-            server.process.send_signal(signal.SIGTERM)
-            await until(lambda: server.said("server.draining"))
-            server.process.send_signal(signal.SIGTERM)
-            await asyncio.wait_for(server.process.wait(), 20)
+    async with told_to_stop() as (server, _answer):
+        server.process.send_signal(signal.SIGTERM)
     _, output, _ = await ivr_agi("journal", "list")
     assert " unknown " in output

@@ -20,23 +20,11 @@ ELSEWHERE = "another-host:pid:[1]/boot/1/2"
 
 
 @pytest.fixture
-def url(journal_url):
-    return journal_url
-
-
-@pytest.fixture
-def elsewhere(url, monkeypatch):
+def elsewhere(journal_url, monkeypatch):
     """A journal opened by a server on another host."""
     with monkeypatch.context() as there:
         there.setattr("ivr_agi.journal.this_process", lambda: ELSEWHERE)
-        opened = Journal(url)
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
-def journal(url):
-    opened = Journal(url)
+        opened = Journal(journal_url)
     yield opened
     opened.close()
 
@@ -175,11 +163,11 @@ async def test_orders_of_a_container_made_anew(journal, elsewhere):
     assert await journal.reserve(new()) == 2
 
 
-async def test_two_watchers(url, elsewhere):
+async def test_two_watchers(journal_url, elsewhere):
     """Two servers watch the same one vanish: each attempt is settled once."""
     for number in range(10):
         await bring(elsewhere, S.SENT, f"O{number}")
-    watchers, told = [Journal(url), Journal(url)], [Told(), Told()]
+    watchers, told = [Journal(journal_url), Journal(journal_url)], [Told(), Told()]
     for watcher, hears in zip(watchers, told, strict=True):
         watcher.live(hears, lease=0.4)
     await until(lambda: sum(found[S.UNKNOWN] for hears in told for found in hears.heard) == 10)
@@ -188,14 +176,14 @@ async def test_two_watchers(url, elsewhere):
         watcher.close()
 
 
-async def test_leaving(url, journal):
+async def test_leaving(journal_url, journal):
     """A server that ends takes its name off the list, unless something of it is left to settle."""
-    server = Journal(url)
+    server = Journal(journal_url)
     server.live(Told())
     assert owner.this_process() in beats(journal)
     server.close()
     assert owner.this_process() not in beats(journal)
-    server = Journal(url)
+    server = Journal(journal_url)
     server.live(Told())
     await bring(server, S.SENT)
     server.close()

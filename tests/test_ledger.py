@@ -22,18 +22,6 @@ S = AttemptState
 PAN = Pan("6037991234567893")
 
 
-@pytest.fixture
-def url(journal_url):
-    return journal_url
-
-
-@pytest.fixture
-def journal(url):
-    opened = Journal(url)
-    yield opened
-    opened.close()
-
-
 # -- upgrades ---------------------------------------------------------------------------------------
 
 OLD = (
@@ -42,9 +30,9 @@ OLD = (
 )  # fmt: skip
 
 
-def begun_at(url, revision):
+def begun_at(journal_url, revision):
     """A journal as an earlier release left it."""
-    opened = engine.open_engine(url)
+    opened = engine.open_engine(journal_url)
     config = engine._migrations()
     with opened.execution_options(migrating=True).begin() as connection:
         config.attributes["connection"] = connection
@@ -52,9 +40,9 @@ def begun_at(url, revision):
     return opened
 
 
-def test_upgrade_with_rows(url):
+def test_upgrade_with_rows(journal_url):
     """Every released form, with rows in each state: all of them are there afterwards, and all is enforced."""
-    old = begun_at(url, "0001")
+    old = begun_at(journal_url, "0001")
     with old.begin() as connection:
         for order, state, holds, ref_id in OLD:
             connection.execute(
@@ -70,7 +58,7 @@ def test_upgrade_with_rows(url):
             " SELECT id, '2026-11-01', state, 'n', owner FROM attempt"
         )
     old.dispose()
-    opened = Journal(url)
+    opened = Journal(journal_url)
     rows = opened.attempts()[::-1]
     assert [(row["order_id"], row["state"], row["ref_id"]) for row in rows] == [
         (order, state, ref_id) for order, state, _, ref_id in OLD
@@ -81,34 +69,34 @@ def test_upgrade_with_rows(url):
     with pytest.raises(IllegalStep, match="under way"):
         opened.resolve(3, Resolution.PAID, by="Sara", evidence="statement", ref_id="99", seen=S.SENT)
     opened.close()
-    Journal(url).close()  # and once more
+    Journal(journal_url).close()  # and once more
 
 
 @pytest.mark.sqlite("its sequence table")
-def test_upgrade_keeps_ids_apart(url):
+def test_upgrade_keeps_ids_apart(journal_url):
     """An id that was told to a caller is given to no other attempt, upgraded or not."""
-    old = begun_at(url, "0001")
+    old = begun_at(journal_url, "0001")
     with old.begin() as connection:
         connection.exec_driver_sql("INSERT INTO sqlite_sequence VALUES ('attempt', 41)")
     old.dispose()
-    opened = Journal(url)
-    with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as raw:
+    opened = Journal(journal_url)
+    with closing(sqlite3.connect(journal_url.removeprefix("sqlite:///"))) as raw:
         (made,) = raw.execute("SELECT sql FROM sqlite_master WHERE name = 'attempt'").fetchone()
     assert "AUTOINCREMENT" in made
     opened.close()
 
 
-async def test_upgrade_that_fails_changes_nothing(url, monkeypatch):
+async def test_upgrade_that_fails_changes_nothing(journal_url, monkeypatch):
     """An upgrade that breaks in the middle leaves the journal as the earlier release had it."""
-    begun_at(url, "0001").dispose()
+    begun_at(journal_url, "0001").dispose()
     monkeypatch.setattr("ivr_agi.journal.engine._check_references", lambda _connection: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        Journal(url)
-    opened = engine.open_engine(url)
+        Journal(journal_url)
+    opened = engine.open_engine(journal_url)
     assert engine.revisions(opened)[0] == "0001"
     opened.dispose()
     monkeypatch.undo()
-    again = Journal(url)
+    again = Journal(journal_url)
     assert await again.reserve(new()) == 1
     again.close()
 

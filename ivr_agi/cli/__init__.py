@@ -21,20 +21,19 @@ from ivr_agi.cli.wiring import (
     fail,
     literal_console,
     open_journal,
+    open_orders,
     open_payments,
+    open_webhook,
     read_settings,
     recover,
     run,
 )
 from ivr_agi.journal import JournalError
-from ivr_agi.model import Secret
 from ivr_agi.notify import Notify
-from ivr_agi.orders import Orders
 from ivr_agi.server import Server
 from ivr_agi.simulator.gateway import run_gateway
 from ivr_agi.simulator.phone import PhoneError, run_phone
 from ivr_agi.web import Health, Web
-from ivr_agi.webhook import Webhook
 
 if TYPE_CHECKING:
     from ivr_agi.journal import Journal
@@ -90,8 +89,8 @@ async def _serve(found: Settings, journal: Journal) -> int:
     try:
         log.info("journal.opened", journal=journal.place)
         recover(journal)
-        server = Server(found, open_payments(found, journal), _open_orders(found))
-        webhook = _open_webhook(found, journal)
+        server = Server(found, open_payments(found, journal), open_orders(found))
+        webhook = open_webhook(found, journal)
         try:
             port = await server.start()
         except OSError as error:
@@ -112,27 +111,6 @@ async def _serve(found: Settings, journal: Journal) -> int:
         notify.close()
         journal.close()
     return 0
-
-
-def _open_orders(found: Settings) -> Orders | None:
-    """Make the client of the merchant's order endpoint, if there is one."""
-    if not found.orders_url:
-        return None
-    return Orders(
-        found.orders_url,
-        [Secret(part) for part in settings.split_secrets(found.orders_secret)],
-        timeout=found.orders_timeout,
-        amount_min=found.amount_min,
-        amount_max=found.amount_max,
-    )
-
-
-def _open_webhook(found: Settings, journal: Journal) -> Webhook | None:
-    """Make the sender of outcomes to the merchant, if he wants to be told."""
-    if not found.webhook_url:
-        return None
-    secrets = [Secret(part) for part in settings.split_secrets(found.webhook_secret)]
-    return Webhook(journal, found.webhook_url, secrets, days=found.webhook_days)
 
 
 @app.command(name="flow")

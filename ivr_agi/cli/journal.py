@@ -7,23 +7,18 @@ import getpass
 import json
 import sys
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 
 from ivr_agi.cli.notify import notify
 from ivr_agi.cli.reconcile import reconcile
-from ivr_agi.cli.wiring import fail, literal_console, open_journal, read_settings
-from ivr_agi.journal import AttemptState, IllegalStep, Journal, JournalError, Resolution
+from ivr_agi.cli.wiring import fail, in_journal, literal_console, make_table
+from ivr_agi.journal import AttemptState, IllegalStep, Journal, Resolution
 from ivr_agi.journal.tables import OPEN
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any
-
-T = TypeVar("T")
 
 app = typer.Typer(
     help="Look into the journal of payments, and settle what is in doubt.", no_args_is_help=True
@@ -42,24 +37,6 @@ FREE_TEXT = ("order_id", "ref_id", "reason", "resolved_by", "evidence")
 STUCK = timedelta(minutes=15)  # `sent` for so long: its process hangs, or nobody has settled it
 
 
-class Verdict(StrEnum):
-    """What `resolve` can say."""
-
-    PAID = "paid"
-    NOT_PAID = "not-paid"
-
-
-def look(work: Callable[[Journal], T]) -> T:
-    """Do something with the journal, which must be there."""
-    journal = open_journal(read_settings(quiet=True), create=False)
-    try:
-        return work(journal)
-    except JournalError as error:
-        fail(str(error))
-    finally:
-        journal.close()
-
-
 @app.command("list")
 def list_attempts(
     order: Annotated[str | None, typer.Option(help="Only this order.")] = None,
@@ -70,7 +47,7 @@ def list_attempts(
     ] = None,
 ) -> None:
     """List attempts, newest first."""
-    table = _table(
+    table = make_table(
         "id", "order", "state", "rials", "card", "tracking no.", "code", "reason", "mobile", "updated"
     )
 
@@ -79,7 +56,7 @@ def list_attempts(
             return journal.attempts(order_id=order, state=state, limit=limit)
         return journal.same_card(same_card)[:limit]
 
-    for row in look(read):
+    for row in in_journal(read):
         table.add_row(
             str(row["id"]), row["order_id"], row["state"], f"{row['amount']:,}", row["card"], row["ref_id"],
             row["code"], row["reason"], row["mobile"], row["updated_at"],
@@ -90,14 +67,14 @@ def list_attempts(
 @app.command("show")
 def show(attempt_id: Annotated[int, typer.Argument(metavar="ID")]) -> None:
     """Show one attempt and its history, step by step."""
-    found = look(lambda journal: journal.attempt(attempt_id))
+    found = in_journal(lambda journal: journal.attempt(attempt_id))
     if found is None:
         fail(f"there is no attempt {attempt_id}; `ivr-agi journal list` shows those there are", 1)
     row, steps = found
-    fields = _table("field", "value")
+    fields = make_table("field", "value")
     for name, value in row.items():
         fields.add_row(name, str(value))
-    history = _table("at", "state", "note", "process")
+    history = make_table("at", "state", "note", "process")
     for step in steps:
         history.add_row(step["at"], step["state"], step["note"], step["owner"])
     console = literal_console()
@@ -109,11 +86,13 @@ def show(attempt_id: Annotated[int, typer.Argument(metavar="ID")]) -> None:
 def review() -> None:
     """List unknown and suspicious payments, oldest first, with their age. Exits 1 if there are any."""
     now = datetime.now(UTC)
-    found = look(lambda journal: journal.review((now - STUCK).isoformat(timespec="milliseconds")))
+    found = in_journal(
+        lambda journal: journal.review((now - STUCK).isoformat(timespec="milliseconds")),
+    )
     if not found:
         literal_console().print("Nothing to look at.")
         return
-    table = _table("id", "age", "order", "state", "why", "rials", "card", "mobile", "code", "begun")
+    table = make_table("id", "age", "order", "state", "why", "rials", "card", "mobile", "code", "begun")
     for row in found:
         table.add_row(
             str(row["id"]), age(now, row["updated_at"]), row["order_id"], row["state"], _why(row),
@@ -132,7 +111,7 @@ def review() -> None:
 @app.command("resolve")
 def resolve(
     attempt_id: Annotated[int, typer.Argument(metavar="ID")],
-    verdict: Annotated[Verdict, typer.Option("--as", help="What was found out.")],
+    verdict: Annotated[Resolution, typer.Option("--as", help="What was found out.")],
     evidence: Annotated[str, typer.Option(help="What shows it: a statement's line, a letter, a call.")],
     ref: Annotated[str, typer.Option(help="The bank's tracking number; needed for paid.")] = "",
     by: Annotated[str, typer.Option(help="Who found it out.")] = "",
@@ -146,7 +125,7 @@ def resolve(
     """Record what became of a payment: paid (its order stays paid) or not (it may be paid again)."""
     by = by.strip() or getpass.getuser()
     ref, evidence = ref.strip(), evidence.strip()
-    if verdict is Verdict.PAID and not ref:
+    if verdict is Resolution.PAID and not ref:
         fail("--ref: the bank's tracking number is needed for a payment that was paid")
     if not evidence:
         fail("--evidence: say what shows it; nothing is resolved without")
@@ -163,16 +142,14 @@ def resolve(
                 + "; --overrule if you know better"
             )
         seen = AttemptState(row["state"])
-        return journal.resolve(
-            attempt_id, Resolution(verdict), by=by, evidence=evidence, ref_id=ref, seen=seen
-        ), row
+        return journal.resolve(attempt_id, verdict, by=by, evidence=evidence, ref_id=ref, seen=seen), row
 
     try:
-        holds, row = look(write)
+        holds, row = in_journal(write)
     except IllegalStep as illegal:
         fail(str(illegal), 1)
     order = row.get("order_id", "")
-    if verdict is Verdict.NOT_PAID:
+    if verdict is Resolution.NOT_PAID:
         literal_console().print(f"Attempt {attempt_id}: not paid. Order {order} may be paid again.")
     elif holds:
         literal_console().print(f"Attempt {attempt_id}: paid, tracking number {ref}. Order {order} is paid.")
@@ -188,7 +165,9 @@ def export(form: Annotated[str, typer.Option("--format", help="csv or json.")] =
     """Write all attempts to standard output, oldest first: CSV, or JSON as an array of objects."""
     if form not in ("csv", "json"):
         fail("--format: csv or json")
-    rows = [{name: row[name] for name in EXPORTED} for row in look(lambda journal: list(journal.each()))]
+    rows = [
+        {name: row[name] for name in EXPORTED} for row in in_journal(lambda journal: list(journal.each()))
+    ]
     if form == "json":
         json.dump(rows, sys.stdout, ensure_ascii=False, indent=1)
         sys.stdout.write("\n")
@@ -223,10 +202,3 @@ def _why(row: dict[str, Any]) -> str:
 def _no_formula(text: str) -> str:
     """Keep a spreadsheet from running what somebody chose as an order id."""
     return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t")) else text
-
-
-def _table(*columns: str) -> Table:
-    table = Table()
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    return table

@@ -10,10 +10,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
 
-from ivr_agi.cli.wiring import fail, literal_console, open_journal, read_settings
-from ivr_agi.journal import JournalError
+from ivr_agi.cli.wiring import fail, in_journal, literal_console, make_table, read_settings
 
 if TYPE_CHECKING:
     from ivr_agi.journal import Journal
@@ -34,16 +32,11 @@ def notify(
 ) -> None:
     """List what the merchant has not been told yet, with the last trouble; have it sent again."""
     found = read_settings(quiet=True)
-    journal = open_journal(found, create=False)
-    try:
-        if resend or resend_given_up:
-            _resend(journal, resend or [], given_up=resend_given_up)
-        else:
-            _list(journal.notices(every=every, limit=limit + 1), limit, every=every)
-    except JournalError as error:
-        fail(str(error))
-    finally:
-        journal.close()
+    if resend or resend_given_up:
+        in_journal(lambda journal: _resend(journal, resend or [], given_up=resend_given_up), found)
+    else:
+        rows = in_journal(lambda journal: journal.notices(every=every, limit=limit + 1), found)
+        _list(rows, limit, every=every)
     if not found.webhook_url:
         literal_console().print("IVR_AGI_WEBHOOK_URL is not set here: nothing is sent until a server has it.")
 
@@ -60,9 +53,7 @@ def _list(rows: list[dict[str, Any]], limit: int, *, every: bool) -> None:
     if not rows:
         literal_console().print("There is none." if every else "Everything has been told.")
         return
-    table = Table()
-    for column in ("event", "order", "payment", "type", "written", "tries", "last trouble", "next"):
-        table.add_column(column, overflow="fold")
+    table = make_table("event", "order", "payment", "type", "written", "tries", "last trouble", "next")
     for row in rows[:limit]:
         table.add_row(
             row["key"], row["order_id"], str(row["attempt_id"]), row["kind"], row["created_at"],

@@ -4,26 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import structlog
 import typer
 import uvloop
 from rich.console import Console
+from rich.table import Table
 
 from ivr_agi import logs, settings
 from ivr_agi.cardhash import CardHash
 from ivr_agi.gateway import Gateway
 from ivr_agi.journal import AttemptState, Journal, JournalError
 from ivr_agi.model import Secret
+from ivr_agi.orders import Orders
 from ivr_agi.payments import Payments
+from ivr_agi.webhook import Webhook
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine
+
+    from pydantic import SecretStr
 
     from ivr_agi.settings import Settings
 
 log = structlog.get_logger()
+T = TypeVar("T")
 
 
 def fail(message: str, status: int = 2) -> NoReturn:
@@ -66,6 +72,17 @@ def open_journal(found: Settings, *, create: bool = True) -> Journal:
         fail(str(error))
 
 
+def in_journal(work: Callable[[Journal], T], found: Settings | None = None) -> T:
+    """Do something with the journal, which must be there. found: read for it unless given."""
+    journal = open_journal(found or read_settings(quiet=True), create=False)
+    try:
+        return work(journal)
+    except JournalError as error:
+        fail(str(error))
+    finally:
+        journal.close()
+
+
 def recover(journal: Journal) -> None:
     """Settle what dead processes left, now and from now on."""
     try:
@@ -98,11 +115,42 @@ def open_gateway(found: Settings) -> Gateway:
 
 def open_payments(found: Settings, journal: Journal) -> Payments:
     """Put together what may be done with money."""
-    keys = [Secret(key) for key in settings.split_secrets(found.card_keys)]
-    return Payments(journal, open_gateway(found), CardHash(keys))
+    return Payments(journal, open_gateway(found), CardHash(_secrets(found.card_keys)))
+
+
+def open_orders(found: Settings) -> Orders | None:
+    """Make the client of the merchant's order endpoint, if there is one."""
+    if not found.orders_url:
+        return None
+    return Orders(
+        found.orders_url,
+        _secrets(found.orders_secret),
+        timeout=found.orders_timeout,
+        amount_min=found.amount_min,
+        amount_max=found.amount_max,
+    )
+
+
+def open_webhook(found: Settings, journal: Journal) -> Webhook | None:
+    """Make the sender of outcomes to the merchant, if he wants to be told."""
+    if not found.webhook_url:
+        return None
+    return Webhook(journal, found.webhook_url, _secrets(found.webhook_secret), days=found.webhook_days)
+
+
+def _secrets(setting: SecretStr) -> list[Secret]:
+    return [Secret(part) for part in settings.split_secrets(setting)]
 
 
 def literal_console() -> Console:
     """A console that shows what it is given: an order id is no markup. Wide where nobody sees it fold."""
     wide = None if sys.stdout.isatty() else 200
     return Console(markup=False, emoji=False, highlight=False, width=wide)
+
+
+def make_table(*columns: str) -> Table:
+    """A table that folds what is too wide for it, and cuts nothing."""
+    table = Table()
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from ivr_agi.doctor.findings import Finding, error, ok, warning
-from ivr_agi.tls import verified_tls
+from ivr_agi.https import verified_tls
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,15 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import sqlalchemy as sa
-import structlog
 
 from ivr_agi import metrics
 from ivr_agi.journal import outbox, steps
 from ivr_agi.journal.engine import JournalError, cause, migrate, open_engine, rows
 from ivr_agi.journal.lease import LEASE, Lease, recover, register
 from ivr_agi.journal.owner import this_process
-from ivr_agi.journal.steps import IllegalStep, NewAttempt, OrderHeld, Scribe, make_key
-from ivr_agi.journal.tables import AttemptState, Resolution, attempt, history
+from ivr_agi.journal.steps import IllegalStep, NewAttempt, OrderHeld, Scribe
+from ivr_agi.journal.tables import AttemptState, Resolution, attempt, history, make_key
 from ivr_agi.journal.writer import PATIENCE, Writer, cut, probe
 
 if TYPE_CHECKING:
@@ -32,7 +31,6 @@ __all__ = [
     "make_key",
 ]  # fmt: skip
 
-log = structlog.get_logger()
 T = TypeVar("T")
 
 PAGE = 1000  # rows read at once: a long read holds up SQLite's writer
@@ -205,7 +203,7 @@ class Journal:
             cut(wire)
 
     def _rows(self, query: sa.Select[Any]) -> list[dict[str, Any]]:
-        return self._read(lambda connection: list(rows(connection, query)))
+        return self._read(lambda connection: rows(connection, query))
 
     def _now(self, do: Callable[[sa.Connection, bool], T]) -> T:
         """Write, and wait for it without a loop. Raises JournalError."""
@@ -355,7 +353,7 @@ class Journal:
         def look(connection: sa.Connection) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
             lines = sa.select(history).where(history.c.attempt_id == attempt_id).order_by(history.c.id)
             found = rows(connection, sa.select(attempt).where(attempt.c.id == attempt_id))
-            return list(found), list(rows(connection, lines))
+            return found, rows(connection, lines)
 
         found, lines = self._read(look)
         return (found[0], lines) if found else None

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sqlite3
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 from urllib.parse import quote
 
 import sqlalchemy as sa
@@ -20,9 +20,6 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 BUSY_MS: Final = 5000  # another process may be writing
 PRAGMAS = {"journal_mode": "delete", "synchronous": 3, "foreign_keys": 1}
@@ -223,6 +220,6 @@ def cause(error: sa.exc.SQLAlchemyError) -> str:
     return str(getattr(error, "orig", None) or error).splitlines()[0]
 
 
-def rows(connection: sa.Connection, query: sa.Select[Any]) -> Iterable[dict[str, Any]]:
+def rows(connection: sa.Connection, query: sa.Select[Any]) -> list[dict[str, Any]]:
     """Run a query; rows as plain dictionaries."""
     return [dict(row) for row in connection.execute(query).mappings()]

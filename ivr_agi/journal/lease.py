@@ -18,8 +18,8 @@ import structlog
 
 from ivr_agi.journal.engine import JournalError, rows
 from ivr_agi.journal.owner import Fate, Watch, fate
-from ivr_agi.journal.steps import IllegalStep, Scribe, make_key, timestamp
-from ivr_agi.journal.tables import OPEN, AttemptState, attempt, process
+from ivr_agi.journal.steps import IllegalStep, Scribe
+from ivr_agi.journal.tables import OPEN, AttemptState, attempt, make_key, process, timestamp
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -95,12 +95,8 @@ def recover(connection: sa.Connection, scribe: Scribe, watch: Watch | None = Non
 
     Returns how many attempts ended in each state.
     """
-    under_way = list(
-        rows(
-            connection,
-            sa.select(attempt.c.id, attempt.c.state, attempt.c.owner).where(attempt.c.state.in_(OPEN)),
-        )
-    )
+    query = sa.select(attempt.c.id, attempt.c.state, attempt.c.owner).where(attempt.c.state.in_(OPEN))
+    under_way = rows(connection, query)
     beats = {row["name"]: row["beat"] for row in rows(connection, sa.select(process))}
     owners = ({row["owner"] for row in under_way} | beats.keys()) - {scribe.owner}
     # Where the database is another machine's, so may an equal host be: clones have one name.

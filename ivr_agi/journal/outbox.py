@@ -9,14 +9,13 @@ dies holds it up, and no more. Times are in seconds since 1970, of the sender's 
 from __future__ import annotations
 
 import json
-import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 
 from ivr_agi.journal.engine import rows
-from ivr_agi.journal.tables import AttemptState, attempt, notice
+from ivr_agi.journal.tables import AttemptState, attempt, make_key, notice
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -58,7 +57,7 @@ def announce(connection: sa.Connection, attempt_id: int, now: str) -> None:
     """Write the notice of what an attempt has just become. now: the step's own time."""
     query = sa.select(*(attempt.c[name] for name in FIELDS)).where(attempt.c.id == attempt_id)
     told = dict(connection.execute(query).mappings().one())
-    key, kind = uuid.uuid4().hex, f"payment.{told['state']}"
+    key, kind = make_key(), f"payment.{told['state']}"
     body = {"id": key, "type": kind, "created_at": now, "payment": told}
     connection.execute(
         sa.insert(notice).values(

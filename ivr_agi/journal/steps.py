@@ -7,16 +7,23 @@ same transaction stand.
 
 from __future__ import annotations
 
-import uuid
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from ivr_agi.journal import outbox
-from ivr_agi.journal.tables import FOLLOWS, HOLDING, AttemptState, Resolution, attempt, history
+from ivr_agi.journal.tables import (
+    FOLLOWS,
+    HOLDING,
+    AttemptState,
+    Resolution,
+    attempt,
+    history,
+    make_key,
+    timestamp,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -56,12 +63,11 @@ class Scribe:
 
     def reserve(self, connection: sa.Connection, new: NewAttempt, key: str, *, again: bool) -> int:
         """Begin an attempt; returns its id. Raises OrderHeld."""
+        state = holder(connection, new.order_id)
+        # Looked for after the holder: if that is our own, whose commit has just come through, it is found.
         if again and (done := find(connection, key)) is not None:
             return done
-        if (state := holder(connection, new.order_id)) is not None:
-            # Tried again, it may be our own: its commit has come through since the look above.
-            if again and (done := find(connection, key)) is not None:
-                return done
+        if state is not None:
             raise OrderHeld(state)
         now = timestamp()
         values = {
@@ -230,13 +236,3 @@ def state_of(connection: sa.Connection, attempt_id: int) -> AttemptState:
     return AttemptState(
         connection.execute(sa.select(attempt.c.state).where(attempt.c.id == attempt_id)).scalar_one()
     )
-
-
-def make_key() -> str:
-    """A name for a step, or a notice, that no other will have."""
-    return uuid.uuid4().hex
-
-
-def timestamp() -> str:
-    """Now, UTC, as the journal writes it."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds")

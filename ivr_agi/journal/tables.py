@@ -13,6 +13,8 @@ are UTC in ISO 8601, so that they sort as text.
 
 from __future__ import annotations
 
+import uuid
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Final
 
@@ -74,6 +76,16 @@ OPEN: Final = frozenset({S.CREATED, S.OTP_SENT, S.SENT})  # a process has them u
 
 def _listed(states: frozenset[AttemptState]) -> str:
     return ", ".join(f"'{state}'" for state in sorted(states))
+
+
+def make_key() -> str:
+    """A name for a step, or a notice, that no other will have."""
+    return uuid.uuid4().hex
+
+
+def timestamp() -> str:
+    """Now, as the tables have times."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 metadata = MetaData()

@@ -18,7 +18,7 @@ import time
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 import sqlalchemy as sa
 import structlog
@@ -124,20 +124,27 @@ class Writer:
         try:
             self._transact(jobs)
         except Exception as error:  # noqa: BLE001 - a bug, too: no job may hang
-            if not _is_a_jobs(error):
-                lost = isinstance(error, sa.exc.DBAPIError) and error.connection_invalidated
-                (self._retry if lost else self._fail)(jobs, error)
-            elif len(jobs) == 1:
-                self._refuse(jobs[0], error)
-            else:  # nothing was committed: each on its own
-                for job in jobs:
-                    if self._trouble:
-                        job.future.set_exception(_refused(self._trouble))
-                    else:
-                        self._commit([job])
+            if _is_a_jobs(error):
+                self._one_by_one(jobs, error)
+            elif isinstance(error, sa.exc.DBAPIError) and error.connection_invalidated:
+                self._once_more(jobs)
+            else:
+                self._fail(jobs, error)
 
-    def _retry(self, jobs: list[Job[Any]], _error: Exception) -> None:
-        """Once more on a new connection: the old one may only have been idle for too long."""
+    def _one_by_one(self, jobs: list[Job[Any]], error: Exception) -> None:
+        """Nothing was committed: each on its own, so that only the one that cannot be done is refused."""
+        if len(jobs) == 1:
+            metrics.journal_failures.inc()
+            jobs[0].future.set_exception(_refused(_why(error)))
+            return
+        for job in jobs:
+            if self._trouble:
+                job.future.set_exception(_refused(self._trouble))
+            else:
+                self._commit([job])
+
+    def _once_more(self, jobs: list[Job[Any]]) -> None:
+        """On a new connection: the old one may only have been idle for too long."""
         for job in jobs:
             job.again = True  # the commit may have been made
         try:
@@ -166,38 +173,32 @@ class Writer:
             else:
                 job.future.set_result(result)
 
-    def _refuse(self, job: Job[Any], error: Exception) -> None:
-        metrics.journal_failures.inc()
-        why = cause(error) if isinstance(error, sa.exc.SQLAlchemyError) else type(error).__name__
-        job.future.set_exception(_refused(why))
-
     def _fail(self, jobs: list[Job[Any]], error: Exception) -> None:
         metrics.journal_failures.inc()
-        why = cause(error) if isinstance(error, sa.exc.SQLAlchemyError) else str(error)
         if not self._trouble:
             log.critical(
                 "journal.out_of_order",
-                error=why,
+                error=_why(error),
                 cure="no payment begins until a test write succeeds; see to the disk or the database",
             )
-        self._trouble = why or type(error).__name__
+        self._give_up(error)
         for job in jobs:
             job.future.set_exception(_refused(self._trouble))
-        with suppress(Exception):
-            self._engine.dispose()  # what the connection knows of the disk may be no longer true
 
     def _probe(self) -> bool:
         try:
-            self._transact([Job(cast("Callable[[sa.Connection, bool], None]", probe))])
+            self._transact([Job(probe)])
         except Exception as error:  # noqa: BLE001 - still out of order, whatever it is
-            why = cause(error) if isinstance(error, sa.exc.SQLAlchemyError) else str(error)
-            self._trouble = why or type(error).__name__
-            with suppress(Exception):
-                self._engine.dispose()
+            self._give_up(error)
             return False
         log.warning("journal.in_order_again", was=self._trouble)
         self._trouble = ""
         return True
+
+    def _give_up(self, error: Exception) -> None:
+        self._trouble = _why(error)
+        with suppress(Exception):
+            self._engine.dispose()  # what the connection knows of the disk may be no longer true
 
 
 def cut(connection: Any) -> None:
@@ -232,6 +233,13 @@ def _is_a_jobs(error: Exception) -> bool:
     if isinstance(error, sa.exc.IntegrityError | sa.exc.DataError):
         return True
     return getattr(getattr(error, "orig", None), "sqlstate", "") in CROSSED
+
+
+def _why(error: Exception) -> str:
+    """What went wrong, without a value of ours: the database's words, or our own."""
+    if isinstance(error, sa.exc.SQLAlchemyError):
+        return cause(error)
+    return str(error) if isinstance(error, JournalError) else type(error).__name__
 
 
 def _refused(why: str) -> JournalError:

@@ -33,7 +33,7 @@ from ivr_agi.journal import (
     Resolution,
     engine,
     lease,
-    steps,
+    tables,
     writer,
 )
 from ivr_agi.journal.owner import Fate
@@ -107,7 +107,11 @@ class Service:
         self._names: dict[str, Process] = {}
         self._patches = pytest.MonkeyPatch()
         gc.disable()  # a world is small and short, and so all of it is thrown away at its end
-        self._arrange()
+        try:
+            self._arrange()
+        except BaseException:  # nothing of this world may stay behind for other tests
+            self.close()
+            raise
 
     # -- the edges ------------------------------------------------------------------------------
 
@@ -135,7 +139,7 @@ class Service:
         patch(payments, "clock", lambda: world.now)
         patch(httpx, "AsyncClient", self.bank.client())
         wall = SimpleNamespace(now=lambda zone: datetime.fromtimestamp(EPOCH + world.now + self.wall, zone))
-        patch(steps, "datetime", wall)
+        patch(tables, "datetime", wall)
         patch(flow, "datetime", wall)
         structlog.configure(
             processors=[

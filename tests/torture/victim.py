@@ -21,8 +21,8 @@ import uvloop
 
 from ivr_agi import cli, gateway, logs, metrics, payments, settings
 from ivr_agi.cli import wiring
+from ivr_agi.https import verified_tls
 from ivr_agi.journal import Journal, lease, owner
-from ivr_agi.tls import verified_tls
 
 PR_SET_PDEATHSIG = 1
 libc = ctypes.CDLL(None)
