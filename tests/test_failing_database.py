@@ -101,19 +101,20 @@ async def test_during_pay(line, network, harm):
 
 
 @pytest.mark.parametrize("lose", ["lose", "lose_answer"])
-async def test_commit_that_nobody_answered(line, network, lose):
-    """The COMMIT of `sent` never arrives, or does and nobody says so: looked for, taken once, and paid."""
+@pytest.mark.parametrize("question", ["enter_card", "enter_pin"])
+async def test_commit_that_nobody_answered(line, network, question, lose):
+    """The COMMIT of the reservation, or of `sent`, is lost or its answer is: looked for, taken once, and paid."""
     lost = None
 
-    def pin():
+    def key():
         nonlocal lost
         lost = getattr(network, lose)(b"COMMIT")
-        return line.gateway.pin_for(CARD) + "#"
+        return CARD if question == "enter_card" else line.gateway.pin_for(CARD) + "#"
 
-    ended = await line.call(line.buyer(enter_pin=pin))
+    ended = await line.call(line.buyer(**{question: [key]}))
     assert lost.done()
     assert ended.status == "PAID"
-    _, lines = line.journal.attempt(1)
+    _, lines = line.journal.attempt(int(ended.variables["PAYID"]))
     assert [step["state"] for step in lines] == ["created", "otp_sent", "sent", "paid"]
     assert line.services() == ["otp-v2", "pay"]
 
