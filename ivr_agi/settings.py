@@ -158,6 +158,13 @@ class Settings(BaseSettings):
     def _stripped(cls, secret: SecretStr) -> SecretStr:
         return SecretStr(secret.get_secret_value().strip())  # PayStar's own sample begins with a blank
 
+    @field_validator("card_keys")
+    @classmethod
+    def _long(cls, secret: SecretStr) -> SecretStr:
+        if any(len(key) < KEY_LENGTH for key in split_secrets(secret)):
+            raise ValueError(f"each key has {KEY_LENGTH} characters or more (openssl rand -hex 32)")
+        return secret
+
     @model_validator(mode="after")
     def _signed(self) -> Self:
         if self.webhook_url and not split_secrets(self.webhook_secret):

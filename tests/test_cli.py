@@ -244,6 +244,61 @@ async def test_charge_interrupted_while_paying(gateway, fixed_pin):
     assert gateway.charges[0].ref_id.encode() in output
 
 
+async def test_charge_answered_late(gateway, fixed_pin):
+    """No answer in time: unknown, exit status 3; it stays for the late one, which settles the payment."""
+    answer = asyncio.Event()
+    gateway.rules.append(Rule(Outcome(wait=answer), service="pay"))
+    process = await asyncio.create_subprocess_exec(
+        *[sys.executable, "-m", "ivr_agi", *CHARGE],
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        env=environment(gateway_url=gateway.url, sequence=SEQUENCE, pay_timeout=0.3),
+    )
+    process.stdin.write(f"{CARD}\n{fixed_pin}\n".encode())
+    output = b""
+    while b"Listening" not in output:
+        output += await asyncio.wait_for(process.stdout.readline(), 20)
+    assert b"may have been charged" in output
+    answer.set()
+    await asyncio.wait_for(process.stdout.read(), 20)
+    assert await process.wait() == 3
+    _, output, _ = await ivr_agi("journal", "export", "--format", "json")
+    (row,) = json.loads(output)
+    assert (row["state"], row["ref_id"]) == ("paid", gateway.charges[0].ref_id)
+
+
+async def test_charge_on_a_terminal_that_has_gone(gateway, fixed_pin):
+    """Paid, and nobody to print it for: a script is not told "not paid"."""
+    answer = asyncio.Event()
+    gateway.rules.append(Rule(Outcome(wait=answer), service="pay"))
+    reading, writing = os.pipe()
+    process = await asyncio.create_subprocess_exec(
+        *[sys.executable, "-m", "ivr_agi", *CHARGE],
+        stdin=asyncio.subprocess.PIPE,
+        stdout=writing,
+        env=environment(gateway_url=gateway.url, sequence=SEQUENCE),
+    )
+    os.close(writing)
+    process.stdin.write(f"{CARD}\n{fixed_pin}\n".encode())
+    await gateway.arrived.wait()
+    os.close(reading)  # while the bank thinks
+    answer.set()
+    assert await asyncio.wait_for(process.wait(), 20) == 0
+    _, output, _ = await ivr_agi("journal", "list")
+    assert " paid " in output
+
+
+async def test_cards_by_their_hash(gateway, fixed_pin):
+    """With CARD_KEYS the journal tells which attempts had one card; a key that is too short is refused."""
+    keys = {"card_keys": "k" * 32, "gateway_url": gateway.url, "sequence": SEQUENCE}
+    for order, card in (("A", CARD), ("B", sample_card("51")), ("C", CARD)):
+        await ivr_agi("charge", "--order", order, *CHARGE[3:], stdin=f"{card}\n{fixed_pin}\n", **keys)
+    _, output, _ = await ivr_agi("journal", "list", "--same-card", "1")
+    assert re.findall(r"│ ([ABC]) ", output) == ["C", "A"]
+    status, _, errors = await ivr_agi("journal", "list", card_keys="short")
+    assert (status, "IVR_AGI_CARD_KEYS" in errors) == (2, True)
+
+
 async def test_charge_types_unseen(gateway, fixed_pin):
     """On a terminal, card and PIN are not echoed."""
     ours, theirs = pty.openpty()
