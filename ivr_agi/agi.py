@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import socket
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import structlog
 from asterisk import agi as pyst2
 
-from ivr_agi.model import Hangup
+from ivr_agi.model import Hangup, Keys
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -31,6 +32,8 @@ log = structlog.get_logger()
 ENVIRONMENT_SECONDS: Final = 5.0  # the whole environment; Asterisk sends it in one go
 MAX_LINE: Final = 8192  # bytes; Asterisk's own command buffer is no longer
 MAX_LINES: Final = 128  # of the environment, or unread
+MAX_ENVIRONMENT: Final = 32_768  # characters; Asterisk's own has about one thousand
+MAX_UNREAD: Final = 65_536  # characters of lines that nobody has read yet
 MAX_COMMAND: Final = 2000  # bytes; Asterisk before 2025 cuts a longer one
 COMMAND_SECONDS: Final = 10.0  # for a command that does not wait for the caller
 PROMPT_SECONDS: Final = 90.0  # the longest sound that we let play
@@ -39,32 +42,17 @@ BLOCK_GRACE: Final = 0.5  # a 520 block whose last line is not "520 …" ends by
 DEAD: Final = 511  # "not permitted on a dead channel"
 
 # What Asterisk sends as `agi_…`, in its order (res_agi.c of 16 to 22); arguments follow as agi_arg_N.
-ENVIRONMENT_KEYS: Final = frozenset(
-    [
-        "network",
-        "network_script",
-        "request",
-        "channel",
-        "language",
-        "type",
-        "uniqueid",
-        "version",
-        "callerid",
-        "calleridname",
-        "callingpres",
-        "callingani2",
-        "callington",
-        "callingtns",
-        "dnid",
-        "rdnis",
-        "context",
-        "extension",
-        "priority",
-        "enhanced",
-        "accountcode",
-        "threadid",
-    ]
-)
+ENVIRONMENT_KEYS: Final = (
+    "network", "network_script", "request", "channel", "language", "type", "uniqueid", "version",
+    "callerid", "calleridname", "callingpres", "callingani2", "callington", "callingtns", "dnid", "rdnis",
+    "context", "extension", "priority", "enhanced", "accountcode", "threadid",
+)  # fmt: skip
+PLACES: Final = {key: place for place, key in enumerate(ENVIRONMENT_KEYS)}
+# Seconds after which a peer that has vanished without a word is noticed: tcp(7). One that is frozen still
+# answers these; it has the deadline of each command.
+KEEPALIVE: Final = {
+    "TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 20_000,
+}  # fmt: skip
 
 
 class BadEnvironment(Exception):  # noqa: N818 - named for what it is
@@ -91,7 +79,7 @@ class Answer:
 class Keyed:
     """What GET DATA brought: the keys (`*` among them, never `#`), and whether time ran out."""
 
-    keys: str = field(repr=False)
+    keys: Keys = field(repr=False)
     timed_out: bool
 
 
@@ -107,6 +95,7 @@ class Wire(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._unread = bytearray()
         self._lines: deque[str] = deque()
+        self._waiting = 0  # characters in them
         self._arrival: asyncio.Future[None] | None = None
         self._commanding = False  # the environment is over: HANGUP is now a word of its own
         self.peer = ""
@@ -120,6 +109,7 @@ class Wire(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by inheritance
         peername = transport.get_extra_info("peername") or ("unknown",)
         self.peer = str(peername[0])
+        _keep_alive(transport.get_extra_info("socket"))
         self._opened(self)
 
     def data_received(self, chunk: bytes) -> None:
@@ -130,12 +120,23 @@ class Wire(asyncio.Protocol):
             del self._unread[: end + 1]
             if self._commanding and line == "HANGUP":
                 self.hung_up.set()
-            else:
-                self._lines.append(line)
-        if len(self._unread) > MAX_LINE or len(self._lines) > MAX_LINES:
-            log.warning("agi.flooded", peer=self.peer, cure="this peer is no Asterisk: see ALLOWED_PEERS")
-            self.abort()
+                continue
+            self._lines.append(line)
+            self._waiting += len(line)
+            if len(self._lines) > MAX_LINES or self._waiting > MAX_UNREAD:  # before the rest is cut, too
+                self._flooded()
+                return
+        if len(self._unread) > MAX_LINE:
+            self._flooded()
+            return
         self._wake()
+
+    def _flooded(self) -> None:
+        log.warning("agi.flooded", peer=self.peer, cure="this peer is no Asterisk: see ALLOWED_PEERS")
+        self._unread.clear()
+        self._lines.clear()
+        self._waiting = 0
+        self.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """EOF or reset: whoever waits learns it now."""
@@ -151,17 +152,18 @@ class Wire(asyncio.Protocol):
     # -- the call's side --------------------------------------------------------------------
 
     async def environment(self) -> list[str]:
-        """Read up to the blank line. Raises Hangup when it stays cut, BadEnvironment when too long."""
+        """Read up to the blank line. Raises Hangup when it stays cut, or is longer than any of Asterisk's."""
         lines: list[str] = []
+        size = 0
         deadline = _now() + ENVIRONMENT_SECONDS
         while (line := await self._line(deadline)) is not None:
             if not line:
                 self._commanding = True
                 return lines
             lines.append(line)
-            if len(lines) > MAX_LINES:
-                self._commanding = True
-                raise BadEnvironment(f"more than {MAX_LINES} lines")
+            size += len(line)
+            if len(lines) > MAX_LINES or size > MAX_ENVIRONMENT:
+                self._flooded()
         self.abort()
         raise Hangup("the AGI environment never ended")
 
@@ -179,6 +181,7 @@ class Wire(asyncio.Protocol):
             raise Hangup("the connection to Asterisk has gone")
         # What still comes for a command that was given up is nobody's answer.
         self._lines = deque(line for line in self._lines if line.startswith("agi_"))
+        self._waiting = sum(map(len, self._lines))
         self._transport.write(command.encode() + b"\n")
         deadline = _now() + seconds
         forged = False
@@ -230,7 +233,9 @@ class Wire(asyncio.Protocol):
                 return None
             finally:
                 self._arrival = None
-        return self._lines.popleft()
+        line = self._lines.popleft()
+        self._waiting -= len(line)
+        return line
 
     def close(self) -> None:
         """Let go of the call: Asterisk goes on in the dialplan."""
@@ -250,23 +255,38 @@ def _now() -> float:
     return asyncio.get_running_loop().time()
 
 
+def _keep_alive(wire: socket.socket | None) -> None:
+    if wire is None or wire.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    with suppress(OSError):  # gone already
+        wire.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, seconds in KEEPALIVE.items():
+            wire.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), seconds)
+
+
 def parse_environment(lines: Iterable[str]) -> dict[str, str]:
     """Read `agi_callerid: 09…` lines into `{"callerid": "09…"}`, arguments as `arg_1`, ….
 
-    Strict, because a caller ID with a newline can forge lines: a key that Asterisk does not
-    send, one that comes twice, or an argument in front of other keys raises BadEnvironment.
+    Strict, because a caller ID with a newline can forge lines: what Asterisk does not send, or not
+    twice, or not at that place, raises BadEnvironment. Arguments come last, numbered from 1.
     """
     environment: dict[str, str] = {}
+    place, arguments = -1, 0
     for line in lines:
         name, colon, value = line.partition(":")
         key = name.removeprefix("agi_")
-        argument = re.fullmatch(r"arg_[1-9][0-9]{0,2}", key)
-        if not colon or key == name or not (argument or key in ENVIRONMENT_KEYS):
-            raise BadEnvironment(f"unknown key {name[:40]!r}")
+        if not colon or key == name:
+            raise BadEnvironment(f"a line that is none of Asterisk's: {name[:40]!r}")
         if key in environment:
             raise BadEnvironment(f"{name} comes twice")
-        if not argument and any(earlier.startswith("arg_") for earlier in environment):
-            raise BadEnvironment(f"{name} comes after an argument")
+        if key == f"arg_{arguments + 1}":
+            arguments += 1
+        elif key not in PLACES:
+            raise BadEnvironment(f"unknown key {name[:40]!r}")
+        elif arguments or PLACES[key] < place:
+            raise BadEnvironment(f"{name} is not at its place")
+        else:
+            place = PLACES[key]
         environment[key] = value.strip()
     return environment
 
@@ -308,7 +328,7 @@ class Codec(pyst2.AGI):  # type: ignore[misc]  # pyst2 has no types
     def get_data(self, filename: str, timeout: int = 2000, max_digits: int = 255) -> Keyed:
         """As pyst2's, with the file name quoted and the timeout told."""
         keys, note = self.execute("GET DATA", self._quote(filename), timeout, max_digits)["result"]
-        return Keyed(keys, note == "timeout")
+        return Keyed(Keys(keys), note == "timeout")
 
     def set_music(self, name: str, *, on: bool) -> None:
         """SET MUSIC ON class, or OFF: the one command of ours that pyst2 lacks."""
@@ -387,7 +407,10 @@ class Agi:
             raise Hangup("the caller has hung up")
         if sound and codec.answer_read.text.startswith("result=-1"):
             await self._tell_missing_from_gone(sound)
-        return method(*args)
+        try:
+            return method(*args)
+        except pyst2.AGIException:  # it quotes the answer, which may be a caller's keys
+            raise CommandRefused(f"{codec.wording.split(' ', 1)[0]}: an answer that cannot be read") from None
 
     async def _tell_missing_from_gone(self, sound: str) -> None:
         """`-1` means either; CHANNEL STATUS tells which."""

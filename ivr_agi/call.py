@@ -19,7 +19,7 @@ import structlog
 
 from ivr_agi import metrics
 from ivr_agi.agi import BadEnvironment, CommandRefused, Keyed, MissingSound
-from ivr_agi.model import Hangup, Language
+from ivr_agi.model import Hangup, Keys, Language
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -77,12 +77,20 @@ class Question(Generic[T]):
 class Call:
     """One caller on the line. overdue: loop time at which the call has lasted too long."""
 
-    def __init__(
-        self, agi: Agi, *, tries: int, digit_timeout: float, music_class: str, overdue: float
+    def __init__(  # noqa: PLR0913 - settings, each by its name
+        self,
+        agi: Agi,
+        *,
+        tries: int,
+        max_unanswered: int,
+        digit_timeout: float,
+        music_class: str,
+        overdue: float,
     ) -> None:
-        """digit_timeout in seconds."""
+        """digit_timeout in seconds. max_unanswered: at all questions together."""
         self._agi = agi
         self._tries = tries
+        self._unanswered_left = max_unanswered
         self._timeout_ms = round(digit_timeout * 1000)
         self._music_class = music_class
         self._overdue = overdue
@@ -135,6 +143,9 @@ class Call:
             word = question.wrong if keys else question.nothing
             said = (word, question.help) if attempt > 1 else (word,)
             log.info("question.unanswered", question=question.prompt, attempt=attempt, heard=bool(keys))
+            self._unanswered_left -= 1
+            if self._unanswered_left <= 0:
+                break
         metrics.answers.labels(question.prompt, metrics.GAVE_UP).inc()
         await self.play(word)
         raise GaveUp
@@ -167,30 +178,31 @@ class Call:
         with suppress(CommandRefused):  # no music is no reason to lose a payment
             await self._agi.set_music(self._music_class, on=on)
 
-    async def _collect(self, question: Question[T], lead: tuple[str, ...]) -> str:
+    async def _collect(self, question: Question[T], lead: tuple[str, ...]) -> Keys:
         """The keys of one answer; '' when nothing was keyed."""
         # The first clip is heard out: a key pressed once too often for the answer before is thrown away
         # with it, and confirms nothing. From then on a digit is the first of this answer.
         await self.play(*lead[:1])
-        typed = await self.play(*lead[1:], keys=DIGITS)
+        typed = Keys(await self.play(*lead[1:], keys=DIGITS))
         prompt = SILENCE if typed else question.prompt
         for _ in range(STRAYS):
             room = self._room(question, typed)
-            keyed = await self._get_data(prompt, room) if room else Keyed("", timed_out=False)
-            typed += keyed.keys
+            keyed = await self._get_data(prompt, room) if room else Keyed(Keys(), timed_out=False)
+            typed = Keys(typed + keyed.keys)
             full = not keyed.timed_out and len(keyed.keys) >= room
             hashed = not keyed.timed_out and not full
-            _before, star, answer = typed.rpartition("*")
+            _before, star, last = typed.rpartition("*")
+            answer = Keys(last)
             if question.star_hash and star and not answer and hashed:
-                return "*"
+                return Keys("*")
             if answer and not (star and full and len(answer) < question.digits):
                 return answer
             if not answer and not star and not hashed:
-                return ""  # silence
+                return Keys()  # silence
             # A stray `#`, or `*`: what was keyed so far counts no more.
             typed = answer
             prompt = SILENCE if answer else question.prompt
-        return ""
+        return Keys()
 
     @staticmethod
     def _room(question: Question[T], typed: str) -> int:

@@ -63,7 +63,7 @@ def charge(  # noqa: PLR0913 - what may be given on the command line
     ready = False
     try:
         order_id = read_order_id(order_id) if order_id else make_order_id(datetime.now(UTC))
-        rials = read_amount(amount or _ask("Amount in rials"), settings.amount_min, settings.amount_max)
+        rials = read_amount(amount or _ask("Amount in rials"), settings.amounts)
         payer = _read_mobile(mobile or _ask("Payer's mobile number"))
         runner.run(payments.check_order(order_id))
         pan = _ask_secret("Card number (unseen)", Pan)

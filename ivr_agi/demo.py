@@ -49,7 +49,7 @@ async def run(console: Console, digits: Sequence[str] | None, *, amount: str, la
                 language=language,
                 drain_limit=0,
             )
-            journal = Journal(found.journal_url)
+            journal = Journal(found.journal_url, limits=found.limits)
             client = Gateway(
                 gateway.url, Secret(SEQUENCE), otp_timeout=found.otp_timeout, pay_timeout=found.pay_timeout
             )

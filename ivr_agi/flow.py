@@ -17,7 +17,19 @@ import structlog
 
 from ivr_agi import outcomes, prompts
 from ivr_agi.call import Forged, GaveUp, Question
-from ivr_agi.model import BANKS, Hangup, Language, Method, Msisdn, OtpVerdict, Pan, PayStatus, Pin, Verdict
+from ivr_agi.model import (
+    BANKS,
+    Hangup,
+    Language,
+    Method,
+    Msisdn,
+    OtpVerdict,
+    Pan,
+    PayStatus,
+    Pin,
+    Verdict,
+    name_caller,
+)
 from ivr_agi.orders import Standing
 from ivr_agi.outcomes import Next
 from ivr_agi.payments import Refused
@@ -140,7 +152,7 @@ def enter_amount(rules: Rules) -> Question[int]:
 
     def read(keys: str) -> int | None:
         with suppress(BadRequest):
-            return read_amount(keys, rules.amount_min, rules.amount_max)
+            return read_amount(keys, rules.amounts)
         return None
 
     return Question(
@@ -183,6 +195,9 @@ async def welcome(call: Call, payment: Payment) -> Event:
     if payment.refusal:
         payment.refuse(payment.refusal)
         return E.REFUSED
+    if payment.crowded:
+        payment.end("too-many-calls")
+        return E.REFUSED
     await call.play("welcome")  # to its end: a key now answers nothing that has been asked
     return E.READY
 
@@ -221,12 +236,15 @@ async def enter_invoice(call: Call, payment: Payment) -> Event:
 
 
 async def check_order(_call: Call, payment: Payment) -> Event:
-    """Turn away an order that is paid, being paid or in doubt; make an id where none was given."""
+    """Turn away an order that is paid, being paid or in doubt, and whoever is over a limit.
+
+    An order's id is made where none was given.
+    """
     if not payment.order_id:
         payment.order_id = make_order_id(datetime.now(UTC))
         structlog.contextvars.bind_contextvars(order=payment.order_id)  # each line of the log has it
     try:
-        await payment.payments.check_order(payment.order_id)
+        await payment.payments.check_order(payment.order_id, name_caller(payment.caller_id))
     except Refused as refused:
         payment.end(refused.reason)
         return E.REFUSED
@@ -272,7 +290,13 @@ async def send_pin(call: Call, payment: Payment) -> Event:
     if payment.attempt is None:
         try:
             payment.attempt = await payment.payments.reserve(
-                Method.IVR, payment.order_id, payment.amount, payment.pan, payment.mobile, payment.call_id
+                Method.IVR,
+                payment.order_id,
+                payment.amount,
+                payment.pan,
+                payment.mobile,
+                payment.call_id,
+                name_caller(payment.caller_id),
             )
         except Refused as refused:
             payment.end(refused.reason)
@@ -285,7 +309,11 @@ async def send_pin(call: Call, payment: Payment) -> Event:
         if payment.pin_asked_at is not None:
             await call.pause(payment.pin_asked_at + payment.rules.otp_cooldown - now)
         payment.pins += 1
-        answer = await payment.payments.request_pin(payment.attempt, payment.pan)
+        try:
+            answer = await payment.payments.request_pin(payment.attempt, payment.pan)
+        except Refused as refused:  # a limit, reached meanwhile
+            payment.end(refused.reason)
+            return E.REFUSED
         payment.pin_asked_at = asyncio.get_running_loop().time()
     if answer.verdict is OtpVerdict.SENT:
         return E.PIN_SENT
@@ -342,7 +370,13 @@ async def pay(call: Call, payment: Payment) -> Event:
 
 async def _declined(call: Call, payment: Payment, code: str) -> Event:
     """Go on as outcomes.DECLINES says: a new PIN or another card in the same call, up to a cap."""
-    rules, said = payment.rules, payment.result.prompts if payment.result else ()
+    rules = payment.rules
+    if payment.attempt_id and not await payment.payments.explains(
+        payment.attempt_id, rules.declines_explained
+    ):
+        payment.say_no_more()
+        return E.DECLINED
+    said = payment.result.prompts if payment.result else ()
     more_pins = payment.pins < rules.max_pins and payment.submissions < rules.max_payments
     match outcomes.decline(code).next:
         case Next.NEW_PIN if more_pins:

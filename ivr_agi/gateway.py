@@ -22,7 +22,19 @@ import structlog
 
 from ivr_agi import https
 from ivr_agi.https import verified_tls
-from ivr_agi.model import Method, OtpAnswer, OtpVerdict, PayAnswer, Verdict, mask_digits
+from ivr_agi.model import (
+    Method,
+    OtpAnswer,
+    OtpVerdict,
+    Pan,
+    PayAnswer,
+    Pin,
+    Secret,
+    Verdict,
+    ascii_digits,
+    mask_cards,
+    mask_digits,
+)
 
 if TYPE_CHECKING:
     import ssl
@@ -30,11 +42,12 @@ if TYPE_CHECKING:
 
     import httpcore
 
-    from ivr_agi.model import Pan, Pin, Secret
 
 log = structlog.get_logger()
 
 MAX_BODY: Final = 65_536  # bytes; a real answer has a few hundred
+MOST_OF_CODE: Final = 4  # characters of a bank's code; the shortest PIN has 5
+SHOWN: Final = 9  # digits of a card in a row, or characters of another secret, that give it away
 NOTHING_CHARGED: Final = frozenset({400, 401, 403, 404, 405, 413, 422, 429})
 
 
@@ -102,9 +115,9 @@ class Gateway:
         """`otp-v2` (§1): have a one-time PIN sent to the card's holder. amount in rials."""
         body = {
             "amount": amount,
-            "pan": pan.reveal(),
+            "pan": pan,
             "order_id": order_id,
-            "sequence": self._sequence.reveal(),
+            "sequence": self._sequence,
         }
         return read_otp(await self._post("otp-v2", body, self._otp_timeout), (pan, self._sequence))
 
@@ -124,12 +137,12 @@ class Gateway:
         When the time limit passes with something written, the answer is unknown, and we go on listening:
         late hears what comes within the late limit.
         """
-        body: dict[str, Any] = {"ivr": 1, "pan": pan.reveal(), "pin": pin.reveal()}
+        body: dict[str, Any] = {"ivr": 1, "pan": pan, "pin": pin}
         if method is Method.IVR:
             body |= {"amount": amount, "order_id": order_id}
         else:
             body |= {"ivr": 0, "invoice_id": order_id}
-        body |= {"merchant_cid": mobile, "sequence": self._sequence.reveal()}
+        body |= {"merchant_cid": mobile, "sequence": self._sequence}
         flight = Flight()
         sending = asyncio.create_task(self._send(flight, "pay", body))
         try:
@@ -203,7 +216,7 @@ class Gateway:
         try:
             async with client:
                 request = client.build_request(
-                    "POST", f"{self._url}/{service}", json=body, extensions={"trace": watch}
+                    "POST", f"{self._url}/{service}", json=_revealed(body), extensions={"trace": watch}
                 )
                 response = await client.send(request, stream=True)
                 flight.status = response.status_code
@@ -222,22 +235,27 @@ class Gateway:
         return flight.so_far("")
 
 
+def _revealed(body: dict[str, Any]) -> dict[str, Any]:
+    """The body as it goes out: here, and nowhere else, secrets are text."""
+    return {name: value.reveal() if isinstance(value, Secret) else value for name, value in body.items()}
+
+
 def read_pay(exchange: Exchange, secrets: Sequence[Secret]) -> PayAnswer:
     """THE table from wire to verdict (gateway-api.md), top to bottom; the last line catches all.
 
-    secrets: what we sent that must not be kept, should the gateway repeat it; the card first.
+    secrets: what we sent that must not be kept, should the gateway repeat it.
     """
     trouble = exchange.trouble or f"http-{exchange.status}"
     if not exchange.written:
         return PayAnswer(Verdict.FAILED, detail=trouble)
     reply = _read_reply(exchange.body)
     match reply:
-        case Reply(status=0, fields=dict() as fields) if (code := _decline_code(fields)) is not None:
+        case Reply(status=0, fields=dict() as fields) if (code := _decline_code(fields, secrets)) is not None:
             return PayAnswer(Verdict.DECLINED, code=code, detail=reply.note(secrets))
         case Reply(status=1, fields={"refID": str(ref_id)}) if exchange.status in https.OK and _is_ref_id(
             ref_id
         ):
-            return PayAnswer(Verdict.PAID, ref_id=_without(secrets[:1], ref_id.strip()))
+            return PayAnswer(Verdict.PAID, ref_id=_without(secrets, mask_cards(ref_id.strip())))
     if exchange.status in NOTHING_CHARGED and exchange.body is not None and not _tells_of_pay(exchange.body):
         return PayAnswer(Verdict.FAILED, detail=trouble)
     return PayAnswer(Verdict.UNKNOWN, detail=exchange.trouble or f"unclear-answer-{trouble}")
@@ -272,7 +290,7 @@ class Reply:
             return ""
         words = self.errors if isinstance(self.errors, str) else json.dumps(self.errors, ensure_ascii=False)
         words = "".join(letter if letter.isprintable() else " " for letter in words)
-        return mask_digits(_without(secrets, words))[:200]
+        return _without(secrets, mask_digits(words))[:200]
 
 
 def _read_reply(body: bytes | None) -> Reply | None:
@@ -301,36 +319,57 @@ def _read_reply(body: bytes | None) -> Reply | None:
 
 def _tells_of_pay(body: bytes) -> bool:
     """Whether a refusal speaks of a payment's outcome after all: then it is no clear refusal."""
+    told = b'"refID"' in body or re.search(rb'"status"\s*:\s*"?(?:[01]|true|false)\b', body) is not None
+
+    def look(pairs: list[tuple[str, Any]]) -> None:  # at each object, and at each of two equal keys
+        nonlocal told
+        for name, value in pairs:
+            outcome = name == "status" and str(value).strip() in ("0", "1", "0.0", "1.0", "True", "False")
+            told = told or outcome or name == "refID"
+
     try:
-        reply = json.loads(body.decode("utf-8-sig"))
-    except (ValueError, RecursionError):
-        return False
-    if not isinstance(reply, dict):
-        return False
-    outcome = str(reply.get("status")).strip() in ("0", "1", "0.0", "1.0", "True", "False")
-    return outcome or b'"refID"' in body
+        json.loads(body.decode("utf-8-sig"), object_pairs_hook=look)
+    except (ValueError, RecursionError):  # a page; or JSON that was cut, and may have gone on to say it
+        told = told or body.lstrip()[:1] in (b"{", b"[")
+    return told
 
 
-def _decline_code(fields: dict[str, Any]) -> str | None:
+def _decline_code(fields: dict[str, Any], secrets: Sequence[Secret]) -> str | None:
     """The bank's code without leading zeros, '' if none came; None if this is no decline as documented.
 
     That is: the code is no text, or is nothing but zeros (a bank's "approved"), or a tracking
-    number came along, where a decline has the constant "0".
+    number came along, where a decline has the constant "0". What is too long for a code, as a card or
+    a PIN is, counts as none.
     """
     code = fields.get("transactionStatus")
     code = "" if code is None else code
     if not isinstance(code, str) or fields.get("refID") not in (None, "", "0"):
         return None
-    code = re.sub(r"[^A-Za-z0-9-]", "", code)[:10]
-    return code.lstrip("0") or (None if code else "")
+    code = re.sub(r"[^A-Za-z0-9-]", "", ascii_digits(code))
+    if code and not code.strip("0-"):
+        return None
+    code = code.lstrip("0")
+    return code if len(code) <= MOST_OF_CODE and not any(_repeats(code, s) for s in secrets) else ""
 
 
 def _is_ref_id(text: str) -> bool:
-    return text.strip().strip("0۰٠") != "" and len(text) <= 64 and text.isprintable()  # noqa: PLR2004 - the journal's column
+    number = "".join(c for c in ascii_digits(text) if c.isalnum())
+    return number.strip("0") != "" and len(text) <= 64 and text.isprintable()  # noqa: PLR2004 - the journal's column
 
 
 def _without(secrets: Sequence[Secret], text: str) -> str:
-    for secret in secrets:
-        if secret.reveal():
-            text = text.replace(secret.reveal(), secret.masked)
-    return text
+    return "[masked]" if any(_repeats(text, secret) for secret in secrets) else text
+
+
+def _repeats(text: str, secret: Secret) -> bool:
+    """Whether a text of the gateway's gives a secret of ours away, in whatever script, apart or backwards."""
+    said, hidden = (
+        "".join(c for c in ascii_digits(t).lower() if c.isalnum()) for t in (text, secret.reveal())
+    )
+    match secret:
+        case Pan():  # more in a row than its first six, or its last four
+            parts = {hidden[place : place + SHOWN] for place in range(len(hidden) - SHOWN + 1)}
+            return any(part in said or part[::-1] in said for part in parts)
+        case Pin():  # inside of a longer number it would be chance
+            return hidden in re.findall(r"\d+", said) or said in (hidden, hidden[::-1])
+    return len(hidden) >= SHOWN and hidden in said

@@ -11,18 +11,28 @@ import io
 import logging
 import re
 import sys
+import time
+from collections import Counter
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, TextIO, cast
+from typing import TYPE_CHECKING, Any, Final, TextIO, cast
 
 import structlog
 
-from ivr_agi.model import luhn, mask_pan
+from ivr_agi.model import luhn, mask_cards, mask_pan
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from structlog.typing import EventDict, Processor, WrappedLogger
 
 # Libraries that would show addresses, headers or statements when they talk at DEBUG.
 QUIET = ("httpx", "httpcore", "sqlalchemy", "alembic", "asyncio")
+
+# What anybody who can connect could have us say without end; the metrics count each.
+CROWDED: Final = frozenset(
+    {"peer.refused", "peer.full", "server.full", "server.crowded", "caller.full", "call.lost", "agi.flooded"}
+)
+PER_SECOND: Final = 5  # lines of each
 
 _CARD = re.compile(r"(?<![0-9])[0-9]{16}(?![0-9])")
 
@@ -32,6 +42,7 @@ def configure(level: str, form: str) -> None:
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
+        Seldom(),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
         # A line's own name is its `message`; a call's step has an `event` (logged as `_event`).
@@ -63,6 +74,32 @@ def configure(level: str, form: str) -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
+class Seldom:
+    """Lets a crowd at the door fill no disk: of each of CROWDED a few lines a second, then how many more."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._second: dict[str, int] = {}
+        self._lines: Counter[str] = Counter()  # within that second
+        self._more: Counter[str] = Counter()  # left out since the last line
+
+    def __call__(self, _logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+        """Add `more` to a line that stands for others. Raises DropEvent."""
+        name = event["event"]
+        if name not in CROWDED:
+            return event
+        second = int(self._clock())
+        if self._second.get(name) != second:
+            self._second[name], self._lines[name] = second, 0
+        self._lines[name] += 1
+        if self._lines[name] > PER_SECOND:
+            self._more[name] += 1
+            raise structlog.DropEvent
+        if more := self._more.pop(name, 0):
+            event["more"] = more
+        return event
+
+
 class _Unbreakable(io.TextIOBase):
     """Standard error that never fails: a full disk or a closed pipe behind the log stops no payment."""
 
@@ -85,7 +122,9 @@ def _clean(value: Any, *, multiline: bool) -> Any:
     if value is None or isinstance(value, (bool, int, float)):
         return value
     text = value if isinstance(value, str) else str(value)
-    text = _CARD.sub(lambda found: mask_pan(found[0]) if luhn(found[0]) else found[0], text)
+    if len(text) >= 16:  # noqa: PLR2004 - digits of a card
+        text = _CARD.sub(lambda found: mask_pan(found[0]) if luhn(found[0]) else found[0], text)
+        text = mask_cards(text)
     return "".join(c if c.isprintable() or (multiline and c == "\n") else _escape(c) for c in text)
 
 

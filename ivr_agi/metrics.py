@@ -23,6 +23,7 @@ from prometheus_client import (
     disable_created_metrics,
 )
 
+from ivr_agi.limits import Scope
 from ivr_agi.model import OtpVerdict, PayStatus, Verdict
 from ivr_agi.outcomes import DECLINES
 
@@ -54,10 +55,16 @@ call_seconds = Histogram(
 )
 connections_refused = Counter(
     "ivr_agi_connections_refused_total",
-    "Connections that became no call: `peer` not allowed, server `full`, or no AGI `environment` came",
+    "Connections that became no call: `peer` not allowed, server `full`, no AGI `environment` came, or let go"
+    " because a `crowd` of them was silent",
     ["reason"],
     registry=REGISTRY,
 )
+over_limit = Counter(
+    "ivr_agi_over_limit_total", "Payments turned away by a LIMIT_… setting, by whose it is", ["scope"],
+    registry=REGISTRY,
+)  # fmt: skip
+paused = Gauge("ivr_agi_paused", "1 while no payment begins (`ivr-agi pause`)", registry=REGISTRY)
 answers = Counter(
     "ivr_agi_question_answers_total",
     "Questions by the try that answered them (1, 2, …), or `gave-up`",
@@ -139,7 +146,9 @@ for _outcome in Verdict:
     late_answers.labels(_outcome)
 for _told in ("delivered", "failed", "given_up"):
     notices.labels(_told)
-for _reason in ("peer", "full", "environment"):
+for _scope in Scope:
+    over_limit.labels(_scope)
+for _reason in ("peer", "full", "environment", "crowd"):
     connections_refused.labels(_reason)
 
 

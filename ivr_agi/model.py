@@ -10,9 +10,10 @@ Amounts are whole rials everywhere. Toman exists only in speech.
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final, NoReturn
+from typing import Final, NoReturn, Self
 
 
 class Secret:
@@ -51,6 +52,25 @@ class Secret:
         raise TypeError(f"a {type(self).__name__} is not to be pickled or copied out of memory")
 
 
+class Keys(str):
+    """What a caller has keyed: text that shows itself no more than a Secret, should a message quote it."""
+
+    __slots__ = ()
+
+    def __new__(cls, text: str = "") -> Self:
+        """Also of Keys, which would show a mask."""
+        return super().__new__(cls, str.__str__(text))
+
+    def __repr__(self) -> str:
+        return "Keys(***)"
+
+    def __str__(self) -> str:
+        return "***"
+
+    def __format__(self, spec: str) -> str:
+        return format("***", spec)
+
+
 class Pan(Secret):
     """A card number (PAN): 16 digits that pass the Luhn check and bear a known bank's prefix.
 
@@ -86,9 +106,36 @@ def mask_pan(digits: str) -> str:
     return f"{digits[:6]}******{digits[-4:]}"
 
 
+_APART = r"[\W_]{0,4}"  # what may stand between two digits of one number: "6037", "9912", …
+_DIGITS = re.compile(rf"\d(?:{_APART}\d){{4,}}")  # \d: Persian digits, too
+# Looked for from each group of digits on, since one number may follow another.
+_CARD = re.compile(rf"(?<!\d)(?=(\d(?:{_APART}\d){{15}})(?!\d))")
+# From the beginning of a word on: from each place of it, a long one would take for ever.
+_ENCODED = re.compile(
+    r"(?<![A-Za-z0-9+/_=-])(?=[A-Za-z+/_=-]*[0-9])(?=[0-9+/_=-]*[A-Za-z])[A-Za-z0-9+/_=-]{12,}"
+)
+
+
+def ascii_digits(text: str) -> str:
+    """The same text with the digits of every script as 0 to 9."""
+    return "".join(str(unicodedata.decimal(c)) if c.isdecimal() else c for c in text)
+
+
 def mask_digits(text: str) -> str:
     """Mask whatever could be a card number or a PIN inside somebody else's text (a gateway's message)."""
-    return re.sub(r"\d(?:[ ._/\-]?\d){4,}", "[masked]", text)  # \d: Persian digits, too
+    return _DIGITS.sub("[masked]", _ENCODED.sub("[masked]", text))
+
+
+def mask_cards(text: str) -> str:
+    """Mask the card numbers of known banks in a text that is kept, however their digits are set apart.
+
+    Other numbers stay: a tracking number must not be lost because it is long.
+    """
+    for found in tuple(_CARD.finditer(text)):
+        digits = "".join(c for c in ascii_digits(found[1]) if c in "0123456789")
+        if digits[:6] in BANKS and luhn(digits):
+            text = text.replace(found[1], mask_pan(digits))
+    return text
 
 
 def luhn(digits: str) -> bool:
@@ -117,6 +164,13 @@ class Msisdn(str):
         compact = re.sub(r"[\s\-().]", "", text)
         found = re.fullmatch(r"(?:\+98|00(?:00)?98|(?:0?21)?(?:0?98)?)0?(9[0-9]{9})", compact, re.ASCII)
         return cls(f"+98{found[1]}") if found else None
+
+
+def name_caller(caller_id: str) -> str:
+    """One name for one caller, in whatever form a trunk gives his number; '' where it is withheld."""
+    compact = "".join(c for c in caller_id if c.isalnum() or c in "+*#@.")[:40]
+    enough = sum(c.isdigit() for c in compact) >= 3  # noqa: PLR2004 - "unknown", "anonymous", "0" name nobody
+    return Msisdn.parse(caller_id) or (mask_cards(compact) if enough else "")
 
 
 class Language(StrEnum):

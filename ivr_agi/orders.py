@@ -60,21 +60,23 @@ class Order:
 class Orders:
     """The endpoint at one address."""
 
-    def __init__(  # noqa: PLR0913 - settings, each by its name
+    def __init__(
         self,
         url: str,
         secrets: Sequence[Secret],
         *,
         timeout: float,
-        amount_min: int,
-        amount_max: int,
+        amounts: range,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        """secrets: each signs each request; none: unsigned. timeout: seconds for a whole look-up."""
+        """secrets: each signs each request; none: unsigned. timeout: seconds for a whole look-up.
+
+        amounts: the rials that we take.
+        """
         self._url = url
         self._secrets = secrets
         self._timeout = timeout
-        self._amounts = range(amount_min, amount_max + 1)
+        self._amounts = amounts
         self._tls = tls or https.verified_tls()
 
     async def look_up(self, invoice: str, mobile: Msisdn | None) -> Order:

@@ -92,6 +92,12 @@ ENDINGS: Final[dict[str, Ending]] = {
     "under-review": Ending(PayStatus.REFUSED, ("under-review",)),
     "order-not-found": Ending(PayStatus.REFUSED, ("order-not-found",)),
     "order-closed": Ending(PayStatus.REFUSED, ("order-closed",)),
+    "limit-caller": Ending(PayStatus.REFUSED, ("over-limit", "try-later")),
+    "limit-card": Ending(PayStatus.REFUSED, ("over-limit", "try-later")),
+    "limit-order": Ending(PayStatus.REFUSED, ("over-limit", "try-later")),
+    "limit-total": Ending(PayStatus.REFUSED, ("over-limit", "try-later")),
+    "too-many-calls": Ending(PayStatus.REFUSED, ("over-limit", "try-later")),
+    "paused": Ending(PayStatus.REFUSED, ("paused", "try-later")),
     # Technical, certainly not charged
     "order-lookup-failed": Ending(PayStatus.FAILED, ("order-lookup-failed", "try-later")),
     "pin-not-sent": Ending(PayStatus.FAILED, ("failed",)),

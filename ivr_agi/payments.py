@@ -25,7 +25,11 @@ from ivr_agi.journal import (
     JournalError,
     NewAttempt,
     OrderHeld,
+    OverLimit,
+    Paused,
+    Refusal,
     Resolution,
+    Who,
     make_key,
 )
 from ivr_agi.model import OtpAnswer, OtpVerdict, PayAnswer, Verdict
@@ -59,22 +63,42 @@ HELD_BECAUSE: Final[dict[AttemptState, str]] = {
 
 
 class Refused(Exception):  # noqa: N818 - an answer, not a fault
-    """The order is not to be paid now. reason: the word for PAYREASON (outcomes.ENDINGS)."""
+    """No payment now. reason: the word for PAYREASON (outcomes.ENDINGS)."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
 
 
-@dataclass(frozen=True, slots=True)
+def _refused(refusal: Refusal) -> Refused:
+    """What the caller is told of a refusal of the journal's; what the admin, is logged."""
+    match refusal:
+        case OrderHeld():
+            return Refused(HELD_BECAUSE[refusal.state])
+        case OverLimit():
+            metrics.over_limit.labels(refusal.scope).inc()
+            name = f"IVR_AGI_LIMIT_{refusal.scope.upper()}"
+            log.warning("limit.reached", limit=str(refusal.limit), of=refusal.scope, cure=f"{name} sets it")
+            return Refused(f"limit-{refusal.scope}")
+        case Paused():
+            return Refused("paused")
+    raise refusal
+
+
+@dataclass(slots=True)
 class Attempt:
-    """An attempt under way. id: the journal's. amount in rials."""
+    """An attempt under way. id: the journal's. amount in rials.
+
+    counted: whether the PIN that is asked for next has been counted already.
+    """
 
     id: int
     method: Method
     order_id: str
     amount: int
     mobile: Msisdn
+    who: Who
+    counted: bool = True
 
 
 def clock() -> float:
@@ -94,34 +118,65 @@ class Payments:
         self._owed: set[asyncio.Task[None]] = set()
         self._closed = False
 
-    async def check_order(self, order_id: str) -> None:
-        """Raise Refused if the order is paid, being paid or in doubt; JournalError when out of order."""
+    async def check_order(self, order_id: str, caller: str = "") -> None:
+        """Raise Refused if the order is paid, being paid or in doubt, or a limit is reached.
+
+        caller: name_caller's, '' if withheld. Raises JournalError when out of order.
+        """
         self._check_journal()
-        state = await self._journal.standing(order_id)
-        if state is not None:
-            raise Refused(HELD_BECAUSE[state])
+        try:
+            await self._journal.may_begin(Who(order_id, caller))
+        except Refusal as refusal:
+            raise _refused(refusal) from None
 
     async def reserve(  # noqa: PLR0913 - what an attempt consists of
-        self, method: Method, order_id: str, amount: int, pan: Pan, mobile: Msisdn, call: str = ""
+        self,
+        method: Method,
+        order_id: str,
+        amount: int,
+        pan: Pan,
+        mobile: Msisdn,
+        call: str = "",
+        caller: str = "",
     ) -> Attempt:
-        """Reserve the order for this attempt. Raises Refused, JournalError."""
+        """Reserve the order for this attempt. caller: name_caller's; the mobile where that is withheld.
+
+        Raises Refused, JournalError.
+        """
         key = make_key()
-        new = NewAttempt(order_id, method, amount, pan.masked, mobile, call, self._card_hash.of(pan))
+        caller = caller or mobile
+        new = NewAttempt(
+            order_id,
+            method,
+            amount,
+            pan.masked,
+            mobile,
+            call,
+            self._card_hash.of(pan),
+            caller,
+            self._card_hash.every(pan),
+        )
         try:
             attempt_id = await self._journal.reserve(new, key=key)
-        except OrderHeld as held:
-            raise Refused(HELD_BECAUSE[held.state]) from None
+        except Refusal as refusal:
+            raise _refused(refusal) from None
         except JournalError:
             # It may have been begun all the same, and would hold the order.
             self._owe(
                 "withdrawal", lambda _again: self._journal.withdraw(key, "not-recorded"), order=order_id
             )
             raise
-        return Attempt(attempt_id, method, order_id, amount, mobile)
+        return Attempt(attempt_id, method, order_id, amount, mobile, new.who)
 
     async def request_pin(self, attempt: Attempt, pan: Pan) -> OtpAnswer:
-        """Have a one-time PIN sent; may be repeated within an attempt. Raises JournalError."""
+        """Have a one-time PIN sent; may be repeated within an attempt. Raises Refused, JournalError."""
         self._check_journal()
+        if not attempt.counted:
+            try:
+                await self._journal.ask_pin(attempt.id, attempt.who)
+            except Refusal as refusal:
+                raise _refused(refusal) from None
+        attempt.counted = False
         asked = self._gateway.request_pin(pan, attempt.amount, attempt.order_id)
         answer = await metrics.timed("otp-v2", asked)
         if answer.verdict is OtpVerdict.SENT:
@@ -130,6 +185,18 @@ class Payments:
             await self._journal.note(attempt.id, f"otp-v2 {answer.verdict}: {answer.detail}")
         log.info("otp.answered", attempt=attempt.id, verdict=answer.verdict, detail=answer.detail)
         return answer
+
+    async def explains(self, attempt_id: int, most: int) -> bool:
+        """Whether its decline's reason is told: not once so many of that caller or card have been, today.
+
+        most: 0 for no such number. Where the journal does not answer, nothing is told.
+        """
+        if not most:
+            return True
+        try:
+            return await self._journal.declines(attempt_id) <= most
+        except JournalError:
+            return False
 
     async def abandon(self, attempt: Attempt, reason: str) -> None:
         """Let go of an attempt for which no `pay` has left; its order may be paid again."""

@@ -9,16 +9,17 @@ from __future__ import annotations
 import re
 import secrets
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Final, Literal, Protocol, cast
 from urllib.parse import unquote
 
-from ivr_agi.model import Msisdn
+from ivr_agi.model import Msisdn, mask_cards
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from datetime import datetime
 
 ORDER_ID_LENGTH = 50  # gateway-api.md: elsewhere in PayStar's documents, 1 to 50 characters
+KNOWN: Final = ("amount", "order_id", "language", "mobile", "token")
 LanguageChoice = Literal["fa", "en", "ask"]
 
 
@@ -43,22 +44,34 @@ class PayRequest:
     mobile: Msisdn | None = None
 
 
+class Lock(Protocol):
+    """What a token opens."""
+
+    def opens(self, token: str) -> bool:
+        """Whether this one does; '' for none given."""
+
+
 def read_request(
-    environment: Mapping[str, str], amount_min: int, amount_max: int, *, look_up: bool = False
+    environment: Mapping[str, str], amounts: range, lock: Lock, *, look_up: bool = False
 ) -> PayRequest:
     """Read the AGI environment's address and arguments. Raises BadRequest.
 
-    look_up: whether the merchant's endpoint can be asked, so that `order_id=ask` can be done.
+    amounts: the rials that we take. look_up: whether the merchant's endpoint can be asked, so that
+    `order_id=ask` can be done.
     """
     given: dict[str, str] = {}
     for key, value in _pairs(environment):
         if "\ufffd" in value:  # what was no UTF-8: two orders could look like one
             raise BadRequest("bad-encoding", f"{key[:40]!r} is not UTF-8")
-        if key not in ("amount", "order_id", "language", "mobile"):
-            raise BadRequest("unknown-argument", f"{key[:40]!r} (known: amount, order_id, language, mobile)")
+        if key not in KNOWN:
+            raise BadRequest("unknown-argument", f"{key[:40]!r} (known: {', '.join(KNOWN)})")
         if key in given:
             raise BadRequest("duplicate-argument", f"{key} comes twice")
         given[key] = value
+    if not lock.opens(given.get("token", "")):
+        raise BadRequest(
+            "bad-token", "no token, or a wrong one", cure="put token=… of IVR_AGI_TOKEN into the AGI() line"
+        )
     amount, order_id = given.get("amount", "ask"), given.get("order_id")
     if order_id == "ask" and not look_up:
         raise BadRequest(
@@ -69,7 +82,7 @@ def read_request(
     if order_id == "ask" and amount != "ask":
         raise BadRequest("bad-amount", "with order_id=ask the merchant's endpoint says the amount")
     return PayRequest(
-        amount=None if amount == "ask" else read_amount(amount, amount_min, amount_max),
+        amount=None if amount == "ask" else read_amount(amount, amounts),
         order_id=None if order_id in (None, "ask") else read_order_id(order_id),
         ask_invoice=order_id == "ask",
         language=_language(given["language"]) if "language" in given else None,
@@ -86,7 +99,7 @@ def _pairs(environment: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     for part in query.split("&") if query else ():
         key, equals, value = part.partition("=")
         if not equals:
-            raise BadRequest("unknown-argument", f"{part[:40]!r} has no value")
+            raise BadRequest("unknown-argument", "a part of the address has no value: key=value")
         try:
             yield unquote(key, errors="strict"), unquote(value, errors="strict")
         except UnicodeDecodeError:
@@ -98,31 +111,39 @@ def _pairs(environment: Mapping[str, str]) -> Iterator[tuple[str, str]]:
             continue  # AGI(agi://…,) passes an empty one
         key, equals, value = argument.partition("=")
         if not equals:
-            raise BadRequest("unknown-argument", f"{argument[:40]!r} is not key=value")
+            raise BadRequest("unknown-argument", "an argument is not key=value")
         yield key.strip(), value
 
 
-def read_amount(text: str, amount_min: int, amount_max: int) -> int:
-    """Whole rials in ASCII digits, within the limits. Raises BadRequest."""
+def read_amount(text: str, amounts: range) -> int:
+    """Whole rials in ASCII digits, one of `amounts`. Raises BadRequest."""
     if not re.fullmatch(r"[1-9][0-9]{0,12}", text):
-        raise BadRequest("bad-amount", f"{text[:20]!r} is no whole number of rials")
+        raise BadRequest("bad-amount", f"{_shown(text, 13)} is no whole number of rials")
     amount = int(text)
-    if not amount_min <= amount <= amount_max:
-        raise BadRequest("bad-amount", f"{amount} is not within {amount_min} to {amount_max} rials")
+    if amount not in amounts:
+        steps = f" in steps of {amounts.step}" if amounts.step > 1 else ""
+        raise BadRequest("bad-amount", f"{amount} is not within {amounts[0]} to {amounts[-1]} rials{steps}")
     return amount
 
 
 def read_order_id(text: str) -> str:
-    """The merchant's order: 1 to 50 printable characters. Raises BadRequest."""
+    """The merchant's order: 1 to 50 printable characters, no card number in it. Raises BadRequest."""
     if not 1 <= len(text) <= ORDER_ID_LENGTH or not text.isprintable() or text != text.strip():
         raise BadRequest("bad-order-id", f"1 to {ORDER_ID_LENGTH} printable characters, not {len(text)}")
+    if mask_cards(text) != text:  # it would be written down, and told to everybody
+        raise BadRequest("bad-order-id", "it has a card number in it")
     return text
 
 
 def _language(text: str) -> LanguageChoice:
     if text not in ("fa", "en", "ask"):
-        raise BadRequest("bad-language", f"{text[:10]!r} (known: fa, en, ask)")
+        raise BadRequest("bad-language", f"{_shown(text, 9)} (known: fa, en, ask)")
     return cast("LanguageChoice", text)
+
+
+def _shown(text: str, most: int) -> str:
+    """A value in an error; one that is longer than it can be may be something else, and secret."""
+    return repr(text) if len(text) <= most else f"a value of {len(text)} characters"
 
 
 def _mobile(text: str) -> Msisdn:

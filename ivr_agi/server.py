@@ -1,14 +1,13 @@
-"""The FastAGI listener: accepts, limits, runs one task for each call, and drains.
+"""The FastAGI listener: accepts, runs one task for each call, and drains.
 
-Who may connect and how many is decided before a byte is read. A call's failure is its own: it
-never reaches the listener or another call.
+Who gets in, and how many, is `door.py`'s. A call's failure is its own: it never reaches the listener
+or another call.
 """
 
 from __future__ import annotations
 
 import asyncio
 import secrets
-from ipaddress import IPv6Address, ip_address
 from typing import TYPE_CHECKING
 
 import structlog
@@ -17,11 +16,15 @@ from ivr_agi import metrics
 from ivr_agi.agi import Agi, BadEnvironment, Wire, parse_environment
 from ivr_agi.call import Call
 from ivr_agi.conversation import converse
-from ivr_agi.model import Hangup
+from ivr_agi.door import Door, Full
+from ivr_agi.model import Hangup, mask_cards, name_caller
 from ivr_agi.request import BadRequest, read_request
 from ivr_agi.session import Payment, Rules
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ivr_agi.model import Secret
     from ivr_agi.orders import Orders
     from ivr_agi.payments import Payments
     from ivr_agi.settings import Settings
@@ -34,13 +37,23 @@ GOODBYE_SECONDS = 2.0  # after the drain limit
 class Server:
     """One listening FastAGI server."""
 
-    def __init__(self, settings: Settings, payments: Payments, orders: Orders | None = None) -> None:
-        """orders: the merchant's endpoint; without one, `order_id=ask` is refused."""
+    def __init__(
+        self,
+        settings: Settings,
+        payments: Payments,
+        orders: Orders | None = None,
+        tokens: Sequence[Secret] = (),
+    ) -> None:
+        """orders: the merchant's endpoint; without one, `order_id=ask` is refused.
+
+        tokens: one of them must stand in the agi:// address; none: no token is asked for.
+        """
         self._settings = settings
         self._payments = payments
         self._orders = orders
         self._rules = Rules(**{name: getattr(settings, name) for name in Rules.__slots__})
-        self._calls: dict[asyncio.Task[None], Wire] = {}
+        self._door = Door(settings, tokens)
+        self._connections: dict[asyncio.Task[None], Wire] = {}
         self._listener: asyncio.Server | None = None
         self._draining = False
 
@@ -61,7 +74,7 @@ class Server:
     @property
     def calls(self) -> int:
         """How many calls are in progress."""
-        return len(self._calls)
+        return self._door.calls
 
     async def drain(self, hurry: asyncio.Event | None = None) -> None:
         """Stop accepting, let calls end, up to the limit; every `pay` under way is carried through.
@@ -72,7 +85,7 @@ class Server:
         self._draining = True
         if self._listener:
             self._listener.close()
-        log.info("server.draining", calls=len(self._calls), seconds=self._settings.drain_limit)
+        log.info("server.draining", calls=self._door.calls, seconds=self._settings.drain_limit)
         hurried = asyncio.create_task(hurry.wait())
         ended = asyncio.create_task(self._all_ended())
         await asyncio.wait(
@@ -82,68 +95,61 @@ class Server:
         ended.cancel()
         self._payments.close()
         await self._payments.finish()
-        if self._calls:  # those whose `pay` has just ended tell the dialplan
-            await asyncio.wait(self._calls, timeout=GOODBYE_SECONDS)
-        for wire in self._calls.values():
+        if self._connections:  # those whose `pay` has just ended tell the dialplan
+            await asyncio.wait(self._connections, timeout=GOODBYE_SECONDS)
+        for wire in self._connections.values():
             log.warning("server.cut_off", peer=wire.peer, cure="raise IVR_AGI_DRAIN_LIMIT")
             wire.abort()
-        while self._calls:
-            await asyncio.wait(self._calls)
+        while self._connections:
+            await asyncio.wait(self._connections)
         await self._payments.finish()
         log.info("server.stopped")
 
     async def _all_ended(self) -> None:
         """Until no call is left, and nothing of their payments: outcomes that are late, or to be written."""
-        while self._calls:
-            await asyncio.wait(self._calls)
+        while self._connections:
+            await asyncio.wait(self._connections)
         await self._payments.quiet()
 
     def _accept(self, wire: Wire) -> None:
-        """Turn a connection into a call, or close it at once."""
-        if not self._may_connect(wire.peer):
-            metrics.connections_refused.labels("peer").inc()
-            log.warning("peer.refused", peer=wire.peer, cure="add its network to IVR_AGI_ALLOWED_PEERS")
-            wire.abort()
-        elif len(self._calls) >= self._settings.max_calls:
-            metrics.connections_refused.labels("full").inc()
-            log.warning("server.full", peer=wire.peer, calls=len(self._calls), cure="raise IVR_AGI_MAX_CALLS")
-            wire.abort()
-        else:
-            task = asyncio.get_running_loop().create_task(self._serve(wire))
-            self._calls[task] = wire
-            task.add_done_callback(self._calls.pop)
-
-    def _may_connect(self, peer: str) -> bool:
+        """Let a connection speak, or close it at once."""
+        admitted = False
         try:
-            address = ip_address(peer.partition("%")[0])
-        except ValueError:
-            return False
-        if isinstance(address, IPv6Address) and address.ipv4_mapped:
-            address = address.ipv4_mapped
-        return any(address in network for network in self._settings.allowed_peers)
+            admitted = self._door.admits(wire)
+        except Exception:
+            log.exception("call.broken")
+        if not admitted:
+            wire.abort()
+            return
+        task = asyncio.get_running_loop().create_task(self._serve(wire))
+        self._connections[task] = wire
+        task.add_done_callback(self._connections.pop)
 
     async def _serve(self, wire: Wire) -> None:
         """One call, from the first line of its environment to the closed connection."""
-        structlog.contextvars.bind_contextvars(call=secrets.token_hex(4))
-        metrics.calls_in_progress.inc()
         try:
+            structlog.contextvars.bind_contextvars(call=secrets.token_hex(4))
             payment = await self._begin(wire)
             overdue = asyncio.get_running_loop().time() + self._settings.call_limit
             call = Call(
                 Agi(wire),
                 tries=self._settings.tries,
+                max_unanswered=self._settings.max_unanswered,
                 digit_timeout=self._settings.digit_timeout,
                 music_class=self._settings.music_class,
                 overdue=overdue,
             )
             await converse(call, payment)
+        except Full:
+            wire.abort()
         except Hangup as gone:  # before it was a call
-            metrics.connections_refused.labels("environment").inc()
-            log.info("call.lost", peer=wire.peer, why=str(gone))
+            if self._door.has(wire):  # not let go for others
+                metrics.connections_refused.labels("environment").inc()
+                log.info("call.lost", peer=wire.peer, why=str(gone))
         except Exception:
             log.exception("call.broken")
         finally:
-            metrics.calls_in_progress.dec()
+            self._door.left(wire)
             wire.close()
 
     async def _begin(self, wire: Wire) -> Payment:
@@ -151,19 +157,20 @@ class Server:
         environment: dict[str, str] = {}
         payment = Payment(self._payments, self._rules, orders=self._orders)
         try:
-            environment = parse_environment(await wire.environment())
+            lines = await wire.environment()
+            if not lines or not lines[0].startswith("agi_"):
+                raise Hangup("what came is no AGI environment")
+            self._door.begins(wire)
+            environment = parse_environment(lines)
             payment.request = read_request(
-                environment,
-                self._rules.amount_min,
-                self._rules.amount_max,
-                look_up=self._orders is not None,
+                environment, self._rules.amounts, self._door, look_up=self._orders is not None
             )
         except BadEnvironment as bad:
             payment.refusal = BadRequest("bad-environment", str(bad))
         except BadRequest as bad:
             payment.refusal = bad
         payment.caller_id = environment.get("callerid", "")
-        payment.call_id = environment.get("uniqueid", "")[:64]
+        payment.call_id = mask_cards(environment.get("uniqueid", ""))[:64]
         payment.order_id = payment.request.order_id or ""
         payment.amount = payment.request.amount or 0
         structlog.contextvars.bind_contextvars(
@@ -177,4 +184,7 @@ class Server:
                 detail=payment.refusal.detail,
                 cure=payment.refusal.cure,
             )
+        elif not self._door.knows(wire, name_caller(payment.caller_id)):
+            log.warning("caller.full", caller=payment.caller_id, cure="raise IVR_AGI_MAX_CALLS_PER_CALLER")
+            payment.crowded = True
         return payment

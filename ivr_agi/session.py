@@ -31,10 +31,10 @@ class Rules:
     max_pins: int
     max_cards: int
     max_payments: int
-    amount_min: int
-    amount_max: int
+    amounts: range
     tries: int
     invoice_digits: int
+    declines_explained: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +62,7 @@ class Payment:
     request: PayRequest = field(default_factory=PayRequest)
     orders: Orders | None = None  # the merchant's endpoint, for a request that leaves the order to the caller
     refusal: BadRequest | None = None  # what the dialplan asked for cannot be done
+    crowded: bool = False  # this caller has too many calls already
 
     order_id: str = ""
     amount: int = 0  # rials; 0 until known
@@ -140,6 +141,11 @@ class Payment:
         if self.result is not None:
             closing = ("too-many-cards",) if reason == "too-many-cards" else ()
             self.result = replace(self.result, reason=reason, prompts=(*self.result.prompts, *closing))
+
+    def say_no_more(self) -> None:
+        """A decline whose reason the caller is not told: the line answers no questions about cards."""
+        if self.result is not None:
+            self.result = replace(self.result, reason="not-explained", prompts=("declined",))
 
     async def release(self, reason: str) -> None:
         """Let go of an open attempt: no `pay` has left for it, its order may be paid again."""

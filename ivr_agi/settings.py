@@ -6,6 +6,7 @@ Read once, by `cli.py`. `.env.example` is held to this file by a test.
 from __future__ import annotations
 
 import os
+import re
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
@@ -13,9 +14,13 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from ivr_agi.limits import Limit, Limits, Scope, read_limits
+
 PREFIX = "IVR_AGI_"
 KEY_LENGTH = 32  # characters; a card's hash under a weak key can be guessed from its mask
+SAFE = r"[A-Za-z0-9._~-]{16,128}"  # needs no quoting, neither in an address nor in a dialplan
 Network = IPv4Network | IPv6Network
+LimitList = Annotated[tuple[Limit, ...], NoDecode]
 
 
 class WrongSettings(Exception):  # noqa: N818 - named for what it is
@@ -36,7 +41,18 @@ class Settings(BaseSettings):
         (ip_network("127.0.0.0/8"), ip_network("::1")),
         description="networks that may connect, separated by commas",
     )
+    token: SecretStr = Field(
+        SecretStr(""),
+        description="a secret of 16 characters or more that must stand in the agi:// address as token=…; old"
+        " and new, separated by a comma, while it changes; empty: none is asked for",
+    )
     max_calls: int = Field(200, ge=1, description="calls at once; one more is closed at once")
+    max_calls_per_peer: int = Field(
+        0, ge=0, description="calls at once from one address (one Asterisk); 0: as many as MAX_CALLS"
+    )
+    max_calls_per_caller: int = Field(
+        0, ge=0, description="calls at once from one caller ID; 0: half of MAX_CALLS, and at least 100"
+    )
     call_limit: int = Field(
         900, ge=60, le=7200, description="seconds after which a call is brought to its end"
     )
@@ -71,6 +87,26 @@ class Settings(BaseSettings):
         " writes; empty: none is kept",
     )
 
+    # Against abuse: `10/hour`, or `5 declines/day, 3 cards/day`, see docs/security.md; empty: no limit
+    limit_caller: LimitList = Field(
+        read_limits("100 failures/hour", Scope.CALLER), description="what one caller may do"
+    )
+    limit_card: LimitList = Field(
+        read_limits("30 failures/hour", Scope.CARD), description="what may be done with one card"
+    )
+    limit_order: LimitList = Field(
+        read_limits("30 failures/hour", Scope.ORDER), description="what may be done for one order"
+    )
+    limit_total: LimitList = Field(
+        read_limits("1000 failures/hour", Scope.TOTAL), description="what may be done by all together"
+    )
+    declines_explained: int = Field(
+        0,
+        ge=0,
+        description="declines of one caller, or one card, within a day whose reason is told; from then on one"
+        " general sentence, and the call ends; 0: all of them",
+    )
+
     # The merchant's orders
     orders_url: str = Field(
         "", description="the merchant's endpoint for `order_id=ask`, see docs/orders.md; empty: none"
@@ -98,6 +134,9 @@ class Settings(BaseSettings):
     # The call
     language: Literal["fa", "en", "ask"] = Field("fa", description="language of the prompts, or ask")
     tries: int = Field(3, ge=1, le=9, description="tries at each question")
+    max_unanswered: int = Field(
+        9, ge=1, le=99, description="times in one call that nothing valid is keyed, at all questions together"
+    )
     digit_timeout: float = Field(8, ge=1, le=60, description="seconds of silence that end an answer")
     pin_min: int = Field(5, ge=5, le=12, description="fewest digits of a one-time PIN")
     pin_max: int = Field(12, ge=5, le=12, description="most digits of a one-time PIN")
@@ -107,6 +146,7 @@ class Settings(BaseSettings):
     max_payments: int = Field(4, ge=1, le=20, description="`pay` requests in one call, each with its own PIN")
     amount_min: int = Field(1_000, ge=1, description="least amount, in rials")
     amount_max: int = Field(2_000_000_000, le=10**12, description="greatest amount, in rials")
+    amount_step: int = Field(1, ge=1, le=10**12, description="amounts are whole multiples of so many rials")
     music_class: str = Field("ivr-agi", min_length=1, description="music on hold while the bank is asked")
 
     # For the admin
@@ -126,6 +166,19 @@ class Settings(BaseSettings):
         if not networks:
             raise ValueError("name at least one network")
         return networks
+
+    @field_validator("limit_caller", "limit_card", "limit_order", "limit_total", mode="before")
+    @classmethod
+    def _limits(cls, given: Any, about: ValidationInfo) -> Any:
+        scope = Scope(str(about.field_name).removeprefix("limit_"))
+        return read_limits(given, scope) if isinstance(given, str) else given
+
+    @field_validator("token")
+    @classmethod
+    def _safe(cls, secret: SecretStr) -> SecretStr:
+        if any(not re.fullmatch(SAFE, token) for token in split_secrets(secret)):
+            raise ValueError("16 characters or more of A-Z a-z 0-9 . _ ~ - (openssl rand -hex 16)")
+        return secret
 
     @field_validator("log_level", mode="before")
     @classmethod
@@ -178,7 +231,25 @@ class Settings(BaseSettings):
         for low, high in (("pin_min", "pin_max"), ("amount_min", "amount_max")):
             if getattr(self, low) > getattr(self, high):
                 raise ValueError(f"{PREFIX}{low.upper()} is greater than {PREFIX}{high.upper()}")
+        if not self.amounts:
+            raise ValueError(
+                f"{PREFIX}AMOUNT_STEP: no multiple of it is within the least and greatest amount"
+            )
         return self
+
+    @property
+    def amounts(self) -> range:
+        """The rials that are taken."""
+        least = -(-self.amount_min // self.amount_step) * self.amount_step
+        return range(least, self.amount_max + 1, self.amount_step)
+
+    @property
+    def limits(self) -> Limits:
+        """All LIMIT_… settings together."""
+        return Limits(self.limit_caller, self.limit_card, self.limit_order, self.limit_total)
+
+
+SECRETS = tuple(name for name, field in Settings.model_fields.items() if field.annotation is SecretStr)
 
 
 def split_secrets(secret: SecretStr) -> tuple[str, ...]:

@@ -130,7 +130,7 @@ async def open_line(
         found = settings.load(
             _env_file=None, gateway_url=gateway_url or gateway.url, sequence=SEQUENCE, **given
         )
-        journal = Journal(journal_url or journal_of(folder))
+        journal = Journal(journal_url or journal_of(folder), limits=found.limits)
         client = Gateway(
             found.gateway_url,
             Secret(SEQUENCE),
@@ -139,7 +139,9 @@ async def open_line(
             late_limit=found.late_limit,
         )
         payments = Payments(journal, client)
-        server = Server(found, payments)
+        server = Server(
+            found, payments, tokens=[Secret(part) for part in settings.split_secrets(found.token)]
+        )
         port = await server.start()
         try:
             yield Line(server, port, gateway, journal, payments)

@@ -201,6 +201,8 @@ async def test_mobile_from_the_dialplan(line):
         ("amount=50000&order_id=", "bad-order-id"),
         ("amount=50000&order_id=" + "x" * 51, "bad-order-id"),
         ("amount=50000&order_id=a%0Ab", "bad-order-id"),
+        (f"amount=50000&order_id={CARD}", "bad-order-id"),  # it would be written down, and told to everybody
+        ("amount=50000&order_id=No%206037-9912-3456-7893", "bad-order-id"),
         ("amount=50000&language=de", "bad-language"),
         ("amount=50000&mobile=02188888888", "bad-mobile"),
         ("amount=50000&price=1", "unknown-argument"),
@@ -282,6 +284,22 @@ async def test_nothing_keyed(line, question):
     ]
     assert "pay" not in line.services()
     assert set(states(line)) <= {"failed"}
+
+
+async def test_silent_here_and_there(tmp_path):
+    """A caller who keys nothing once or twice at each question is let go at the ninth time."""
+    silences = {
+        "enter-amount": ["", "", "50000#"],
+        "confirm-amount": ["", "", "1"],
+        "enter-mobile": ["", "", "09123456789"],
+    }
+    async with open_line(tmp_path, max_unanswered=8) as line:
+        script = line.buyer(enter_card=["", CARD], enter_pin=["", line.pin()]) | silences
+        ended = await line.call(script, "order_id=A-1", caller_id="")
+        assert (ended.status, ended.reason) == ("NOINPUT", "no-input")
+        assert ended.heard[-3:] == ["no-pin", "gave-up", "goodbye"]
+        ended = await line.call(script | {"enter-pin": line.pin()}, "order_id=A-2", caller_id="")
+        assert ended.status == "PAID"
 
 
 @pytest.mark.parametrize(
@@ -715,7 +733,7 @@ async def test_hang_up_while_sent_is_written(line, monkeypatch):
     running = asyncio.create_task(channel.run())
     await written.wait()
     channel.hang_up()
-    await until(next(iter(line.server._calls.values())).hung_up.is_set)
+    await until(next(iter(line.server._connections.values())).hung_up.is_set)
     go_on.set()
     variables = await running
     assert (variables["PAYSTATUS"], variables["PAYREASON"]) == ("HANGUP", "hangup")

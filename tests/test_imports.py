@@ -12,8 +12,10 @@ ROOT = Path(ivr_agi.__file__).parent
 # part -> the parts of this package that it may import. `cli` wires all; nothing imports `cli`.
 MAY_IMPORT = {
     "model": set(),
-    "settings": set(),
-    "metrics": {"model", "outcomes"},
+    "limits": set(),
+    "settings": {"limits"},
+    "hardening": set(),
+    "metrics": {"limits", "model", "outcomes"},
     "notify": set(),
     "logs": {"model"},
     "agi": {"model"},
@@ -22,7 +24,7 @@ MAY_IMPORT = {
     "gateway": {"model", "https"},
     "orders": {"model", "request", "signature", "https"},
     "webhook": {"journal", "metrics", "model", "signature", "https"},
-    "journal": {"metrics", "model"},
+    "journal": {"limits", "metrics", "model"},
     "prompts": set(),
     "simulator": {"prompts"},  # and nothing of the client's: it would share its mistakes
     "outcomes": {"model"},
@@ -38,7 +40,9 @@ MAY_IMPORT = {
     "demo": {"gateway", "journal", "model", "payments", "server", "settings", "simulator"},
     "flow": {"call", "model", "orders", "outcomes", "payments", "prompts", "request", "session"},
     "conversation": {"call", "flow", "metrics", "model", "payments", "prompts", "session"},
+    "door": {"agi", "metrics", "model", "settings"},
     "server": {
+        "door",
         "agi",
         "call",
         "conversation",

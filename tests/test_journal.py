@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+from dataclasses import replace
 
 import pytest
 import sqlalchemy as sa
@@ -309,3 +310,17 @@ def test_migrations_make_what_tables_say(journal):
             connection, opts={"compare_type": True, "compare_server_default": False}
         )
         assert compare_metadata(context, metadata) == []
+
+
+async def test_hostile_texts(journal):
+    """What a dialplan, a trunk or a gateway may send is kept as it is, and is never part of a statement."""
+    hostile = "'; DROP TABLE attempt; --\" %s :x ?"
+    attempt_id = await journal.reserve(replace(new(hostile), call=hostile, caller=hostile))
+    await journal.step(attempt_id, S.OTP_SENT, hostile)
+    await journal.step(attempt_id, S.SENT)
+    await journal.step(attempt_id, S.DECLINED, code="'--", reason=hostile)
+    row, history = journal.attempt(attempt_id)
+    assert (row["order_id"], row["call"], row["caller"]) == (hostile, hostile, hostile)
+    assert (row["code"], row["reason"], history[1]["note"]) == ("'--", hostile, hostile)
+    assert journal.attempts(order_id=hostile, state="declined") == [row]
+    assert await journal.standing(hostile) is None

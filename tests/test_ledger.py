@@ -333,3 +333,20 @@ def test_docs_name_the_states():
     """The states in product order are those of the ledger."""
     words = (Path(__file__).parent.parent / "docs/money.md").read_text(encoding="utf-8")
     assert all(f"`{state}`" in words for state in S)
+
+
+@pytest.mark.parametrize("option", ["--ref", "--by", "--evidence"])
+async def test_no_card_number_in_a_verdict(tmp_path, option):
+    """The history is never changed again: what a person writes there may hold no card number."""
+    url = f"sqlite:///{tmp_path / 'j.db'}"
+    opened = Journal(url)
+    await bring(opened, S.UNKNOWN)
+    opened.close()
+    words = {"--ref": "123456", "--by": "Sara", "--evidence": "statement"} | {
+        option: "card 6037 9912 3456 7893"
+    }
+    given = [word for pair in words.items() for word in pair]
+    status, _, errors = await ivr_agi("journal", "resolve", "1", "--as", "paid", *given, journal_url=url)
+    assert status == 2
+    assert errors.startswith(f"{option}: ")
+    assert "6037" not in errors

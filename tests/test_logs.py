@@ -2,8 +2,10 @@
 
 import json
 import re
+from contextlib import suppress
 
 import pytest
+import structlog
 from line import CARD, open_line
 
 from ivr_agi import flow, logs
@@ -179,3 +181,24 @@ async def test_console(line, capfd):
     assert " event=paid " in paid
     (summary,) = [line for line in shown if "call.ended" in line]
     assert all(f" {name}=" in summary for name in SUMMARY)
+
+
+def test_a_crowd_fills_no_log():
+    """Of what a crowd at the door causes a few lines a second are kept, and how many more there were."""
+    now = [0.0]
+    seldom = logs.Seldom(lambda: now[0])
+
+    def lines(event, count):
+        kept = []
+        for _ in range(count):
+            with suppress(structlog.DropEvent):
+                kept.append(seldom(None, "warning", {"event": event}))
+        return kept
+
+    assert len(lines("peer.refused", 1000)) == logs.PER_SECOND
+    assert len(lines("call.ended", 1000)) == 1000  # what is about money is never left out
+    now[0] = 1.5
+    assert lines("peer.refused", 2) == [
+        {"event": "peer.refused", "more": 1000 - logs.PER_SECOND},
+        {"event": "peer.refused"},
+    ]

@@ -201,7 +201,8 @@ async def test_labels_hold_words_of_ours(line):
         "part": {"listening", "journal"},
         "status": {status.value for status in flow.PayStatus},
         "code": {"", "other", *outcomes.DECLINES},
-        "reason": {"peer", "full", "environment"},
+        "reason": {"peer", "full", "environment", "crowd"},
+        "scope": {"caller", "card", "order", "total"},
         "question": {
             question.prompt for question in vars(flow).values() if isinstance(question, flow.Question)
         }

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ivr_agi.model import BANKS, Msisdn, Pan, luhn
+from ivr_agi.model import BANKS, Keys, Msisdn, Pan, luhn, mask_cards, name_caller
 
 
 @pytest.mark.parametrize(
@@ -77,3 +77,57 @@ def test_no_card(digits):
     """Sixteen ASCII digits, no more, no less."""
     with pytest.raises(ValueError, match="not a card number"):
         Pan(digits)
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ("6037991234567893", "603799******7893"),
+        ("R6037991234567893.", "R603799******7893."),
+        ("6037-9912-3456-7893", "603799******7893"),
+        ("6037  9912 – 3456, 7893", "603799******7893"),
+        ("۶۰۳۷۹۹۱۲۳۴۵۶۷۸۹۳", "603799******7893"),
+        ("٦٠٣٧ ٩٩١٢ ٣٤٥٦ ٧٨٩٣", "603799******7893"),
+        ("1234 6037 9912 3456 7893", "1234 603799******7893"),
+        ("6037991234567893 6037991234567893", "603799******7893 603799******7893"),
+        ("6037991234567890", "6037991234567890"),  # no card: a tracking number, perhaps
+        ("4111111111111111", "4111111111111111"),  # of no Iranian bank
+        ("60379912345678931", "60379912345678931"),
+        ("order 12-3456", "order 12-3456"),
+    ],
+)
+def test_mask_cards(text, masked):
+    """Card numbers go, however they are written; other numbers stay."""
+    assert mask_cards(text) == masked
+
+
+@pytest.mark.parametrize(
+    ("caller_id", "name"),
+    [
+        ("09123456789", "+989123456789"),
+        ("00989123456789", "+989123456789"),
+        ("(0912) 345-6789", "+989123456789"),
+        ("021 8888 8888", "02188888888"),
+        ("sip:sara@shop.example", ""),
+        ("1001@shop.example", "1001@shop.example"),
+        ("unknown", ""),
+        ("anonymous", ""),
+        ("0", ""),
+        ("", ""),
+        ("6037991234567893", "603799******7893"),
+        ("9" * 60, "9" * 40),
+    ],
+)
+def test_name_caller(caller_id, name):
+    """One caller has one name, in whatever form his number comes; a withheld one has none."""
+    assert name_caller(caller_id) == name
+
+
+def test_what_is_keyed_does_not_show():
+    """Keys can be cut, joined and compared like any text, and print as a mask."""
+    keys = Keys("60379912")
+    shown = [repr(keys), str(keys), f"{keys}", f"{keys!r:>9}", "%s" % keys, repr([keys]), repr((keys,))]  # noqa: UP031
+    assert not [text for text in shown if "6037" in text]
+    assert Keys(keys + "34") == "6037991234"
+    assert Keys(keys.rpartition("*")[2]) == "60379912"
+    assert (keys[:4], len(keys), keys.isdecimal(), {"60379912": 1}[keys]) == ("6037", 8, True, 1)

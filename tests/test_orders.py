@@ -29,13 +29,13 @@ INVOICES = {"10234": PAYABLE, "10233": {"status": "paid"}, "10232": {"status": "
 
 def client(url, *secrets, **given):
     """A client of the endpoint at `url`; a time limit that ends a hanging test."""
-    given = {"timeout": 10, "amount_min": 1000, "amount_max": 2_000_000, **given}
+    given = {"timeout": 10, "amounts": range(1000, 2_000_001), **given}
     return Orders(url, [Secret(secret) for secret in secrets or [SHARED]], **given)
 
 
 def unsigned(url):
     """A client without a secret."""
-    return Orders(url, [], timeout=10, amount_min=1000, amount_max=2_000_000)
+    return Orders(url, [], timeout=10, amounts=range(1000, 2_000_001))
 
 
 @pytest.fixture

@@ -27,8 +27,7 @@ def connect(line, shop):
         shop.url,
         [Secret(SHARED)],
         timeout=found.orders_timeout,
-        amount_min=found.amount_min,
-        amount_max=found.amount_max,
+        amounts=found.amounts,
     )
 
 
@@ -307,7 +306,7 @@ async def test_hang_up_in_mid_look_up(line, shop, logged, invoice):
     running = asyncio.create_task(channel.run())
     await shop.arrived.wait()
     channel.hang_up()
-    await until(next(iter(line.server._calls.values())).hung_up.is_set)
+    await until(next(iter(line.server._connections.values())).hung_up.is_set)
     shop.hold.set()
     variables = await running
     assert (variables["PAYSTATUS"], variables["PAYREASON"]) == ("HANGUP", "hangup")

@@ -20,7 +20,7 @@ IDS = set(
     paid tracking-number repeat-reference unknown reference-is failed
     error-other code-is another-card too-many-cards gave-up cancelled operator out-of-order
     already-paid order-busy under-review order-not-found order-closed order-lookup-failed
-    busy goodbye try-later over-limit silence
+    busy goodbye try-later over-limit paused declined silence
     """.split()  # noqa: SIM905 - a list of words reads better without quotes
 ) | {f"error-{code}" for code in CODES}
 SENTENCES = sorted(name for name in IDS if name != "silence")

@@ -8,6 +8,7 @@ import pytest
 from ivr_agi import settings
 from ivr_agi.gateway import Gateway
 from ivr_agi.model import Secret
+from ivr_agi.request import BadRequest, read_amount
 from ivr_agi.settings import Settings, WrongSettings, load
 
 ROOT = Path(__file__).parent.parent
@@ -53,6 +54,11 @@ def test_defaults_of_the_contract():
         ("PIN_MIN", "4"),
         ("TRIES", "0"),
         ("MAX_CALLS", "-1"),
+        ("MAX_CALLS_PER_PEER", "-1"),
+        ("MAX_CALLS_PER_CALLER", "x"),
+        ("MAX_UNANSWERED", "0"),
+        ("DECLINES_EXPLAINED", "-1"),
+        ("AMOUNT_STEP", "0"),
     ],
 )
 def test_wrong_setting_is_named(monkeypatch, name, value):
@@ -91,6 +97,19 @@ def test_plain_http_is_logged_as_an_error(logged, host, said):
     Gateway(f"http://{host}:8088/api", Secret("s"), otp_timeout=1, pay_timeout=1)
     told = [(line["event"], line["log_level"], line["gateway"]) for line in logged]
     assert told == [("gateway.plain", "error", name) for name in said]
+
+
+def test_amount_step(monkeypatch):
+    """Amounts are multiples of AMOUNT_STEP; one that leaves no amount stops the start."""
+    for name, value in (("MIN", 1500), ("MAX", 10_000), ("STEP", 1000)):
+        monkeypatch.setenv(f"IVR_AGI_AMOUNT_{name}", str(value))
+    assert list(load().amounts) == [2000, 3000, 4000, 5000, 6000, 7000, 8000, 9000, 10_000]
+    assert read_amount("3000", load().amounts) == 3000
+    with pytest.raises(BadRequest, match="3500 is not within 2000 to 10000 rials in steps of 1000"):
+        read_amount("3500", load().amounts)
+    monkeypatch.setenv("IVR_AGI_AMOUNT_STEP", "20000")
+    with pytest.raises(WrongSettings, match="IVR_AGI_AMOUNT_STEP: no multiple of it"):
+        load()
 
 
 @pytest.mark.parametrize("pair", [("PIN_MIN", "PIN_MAX"), ("AMOUNT_MIN", "AMOUNT_MAX")])

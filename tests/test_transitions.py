@@ -150,7 +150,7 @@ async def test_real_calls_take_every_line(tmp_path, logged):
         folder = tmp_path / str(number)
         folder.mkdir()
         async with OrdersSimulator("", INVOICES) as shop, open_line(folder) as line:
-            line.server._orders = Orders(shop.url, [], timeout=10, amount_min=1, amount_max=50000)
+            line.server._orders = Orders(shop.url, [], timeout=10, amounts=range(1, 50001))
             line.gateway.rules += [
                 Rule(rule.outcome, rule.service, rule.order_id, rule.pan, rule.times) for rule in rules
             ]

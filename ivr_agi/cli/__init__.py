@@ -13,16 +13,17 @@ import typer
 import uvloop
 from rich.console import Console
 
-from ivr_agi import __version__, charge, demo, flow, logs, metrics, settings
+from ivr_agi import __version__, charge, demo, flow, hardening, logs, metrics, settings
 from ivr_agi.cli import journal as journal_commands
+from ivr_agi.cli import pause as pause_commands
 from ivr_agi.cli import sounds as sounds_commands
 from ivr_agi.cli.check import check
 from ivr_agi.cli.wiring import (
     fail,
     literal_console,
     open_journal,
-    open_orders,
     open_payments,
+    open_server,
     open_webhook,
     read_settings,
     recover,
@@ -30,7 +31,6 @@ from ivr_agi.cli.wiring import (
 )
 from ivr_agi.journal import JournalError
 from ivr_agi.notify import Notify
-from ivr_agi.server import Server
 from ivr_agi.simulator.gateway import run_gateway
 from ivr_agi.simulator.phone import PhoneError, run_phone
 from ivr_agi.web import Health, Web
@@ -52,10 +52,13 @@ app = typer.Typer(
 app.add_typer(journal_commands.app, name="journal")
 app.add_typer(sounds_commands.app, name="sounds")
 app.command()(check)
+app.command()(pause_commands.pause)
+app.command()(pause_commands.resume)
 
 
 def main() -> None:
     """Run `ivr-agi`."""
+    hardening.keep_memory_in()
     app()
 
 
@@ -89,7 +92,7 @@ async def _serve(found: Settings, journal: Journal) -> int:
     try:
         log.info("journal.opened", journal=journal.place)
         recover(journal)
-        server = Server(found, open_payments(found, journal), open_orders(found))
+        server = open_server(found, open_payments(found, journal))
         webhook = open_webhook(found, journal)
         try:
             port = await server.start()

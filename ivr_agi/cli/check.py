@@ -87,11 +87,8 @@ def _secrets(found: Settings) -> set[str]:
     password = ""
     with suppress(ValueError):
         password = urlsplit(found.journal_url).password or ""
-    return {
-        secret
-        for secret in (found.sequence.get_secret_value(), password, unquote(password))
-        if len(secret) >= SHORTEST
-    }
+    ours = [part for name in settings.SECRETS for part in settings.split_secrets(getattr(found, name))]
+    return {secret for secret in (*ours, password, unquote(password)) if len(secret) >= SHORTEST}
 
 
 def _presentable(finding: Finding, secrets: set[str]) -> Finding:

@@ -16,6 +16,7 @@ from ivr_agi.cli.reconcile import reconcile
 from ivr_agi.cli.wiring import fail, in_journal, literal_console, make_table
 from ivr_agi.journal import AttemptState, IllegalStep, Journal, Resolution
 from ivr_agi.journal.tables import OPEN
+from ivr_agi.model import mask_cards
 
 if TYPE_CHECKING:
     from typing import Any
@@ -130,8 +131,8 @@ def resolve(
     if not evidence:
         fail("--evidence: say what shows it; nothing is resolved without")
     for name, given, most in (("--ref", ref, 64), ("--by", by, 80), ("--evidence", evidence, 1000)):
-        if len(given) > most or not given.isprintable():
-            fail(f"{name}: at most {most} printable characters")
+        if len(given) > most or not given.isprintable() or mask_cards(given) != given:
+            fail(f"{name}: at most {most} printable characters, and no card number: it is kept for ever")
 
     def write(journal: Journal) -> tuple[bool, dict[str, Any]]:
         found = journal.attempt(attempt_id)

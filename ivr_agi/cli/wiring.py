@@ -19,6 +19,7 @@ from ivr_agi.journal import AttemptState, Journal, JournalError
 from ivr_agi.model import Secret
 from ivr_agi.orders import Orders
 from ivr_agi.payments import Payments
+from ivr_agi.server import Server
 from ivr_agi.webhook import Webhook
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def read_settings(*, secret: bool = False, quiet: bool = False) -> Settings:
 def open_journal(found: Settings, *, create: bool = True) -> Journal:
     """Open the journal. create: False where an absent one is a mistake."""
     try:
-        return Journal(found.journal_url, create=create, notices=bool(found.webhook_url))
+        return Journal(found.journal_url, create=create, notices=bool(found.webhook_url), limits=found.limits)
     except JournalError as error:
         fail(str(error))
 
@@ -118,6 +119,11 @@ def open_payments(found: Settings, journal: Journal) -> Payments:
     return Payments(journal, open_gateway(found), CardHash(_secrets(found.card_keys)))
 
 
+def open_server(found: Settings, payments: Payments) -> Server:
+    """Make the listener, with the door's tokens and the merchant's orders."""
+    return Server(found, payments, open_orders(found), _secrets(found.token))
+
+
 def open_orders(found: Settings) -> Orders | None:
     """Make the client of the merchant's order endpoint, if there is one."""
     if not found.orders_url:
@@ -126,8 +132,7 @@ def open_orders(found: Settings) -> Orders | None:
         found.orders_url,
         _secrets(found.orders_secret),
         timeout=found.orders_timeout,
-        amount_min=found.amount_min,
-        amount_max=found.amount_max,
+        amounts=found.amounts,
     )
 
 

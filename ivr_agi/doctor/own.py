@@ -22,6 +22,7 @@ A_DAY: Final = 86_400
 FOR_OTHERS: Final = 0o004  # a file's mode: everybody on this machine may read it
 
 _ASSIGNED: Final = re.compile(rf"\s*(?:export\s+)?({settings.PREFIX}\w+)\s*=\s*(\S?)", re.IGNORECASE)
+_SECRETS: Final = {settings.PREFIX + name.upper() for name in settings.SECRETS}
 _LISTEN: Final = "0A"  # /proc/net/tcp's word for it
 
 
@@ -55,7 +56,7 @@ def misspelt(env_file: Path) -> Iterator[Finding]:
         where = f"{env_file.resolve()}:{number}"
         if found and found[1].upper() not in known:
             yield warning(f"{found[1]} is no setting and does nothing", where, cure)
-        elif found and found[1].upper() == f"{settings.PREFIX}SEQUENCE" and found[2] and mode & FOR_OTHERS:
+        elif found and found[1].upper() in _SECRETS and found[2] and mode & FOR_OTHERS:
             yield warning(
                 "every user of this machine may read the secret in this file",
                 where,
@@ -80,6 +81,19 @@ def given(found: Settings) -> Iterator[Finding]:
             f"{settings.PREFIX}ALLOWED_PEERS",
             "name the address of your Asterisk only",
         )
+    if not found.token.get_secret_value() and not all(network.is_loopback for network in found.allowed_peers):
+        yield warning(
+            "other machines may connect, and no token is asked of them",
+            f"{settings.PREFIX}TOKEN",
+            "set one (openssl rand -hex 16) and put token=… into the AGI() lines; docs/tunnels.md encrypts",
+        )
+    for scope in ("card", "total"):
+        if not getattr(found, f"limit_{scope}"):
+            yield warning(
+                "whoever calls may have any number of SMS sent, and try any number of cards",
+                f"{settings.PREFIX}LIMIT_{scope.upper()}",
+                "set one, as docs/security.md says",
+            )
 
 
 def clock(newest: str = "") -> Iterator[Finding]:

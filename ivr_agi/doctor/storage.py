@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from ivr_agi.doctor.findings import Finding, error, ok, warning
 from ivr_agi.journal import AttemptState, JournalError
 from ivr_agi.journal.engine import MOUNTS, cause, file_system, migrate, open_engine, revisions
-from ivr_agi.journal.tables import attempt
+from ivr_agi.journal.tables import attempt, pause
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -140,6 +140,16 @@ def _examine(engine: sa.Engine, where: str, found: list[Finding]) -> str:
             sa.select(sa.func.count()).where(attempt.c.state == AttemptState.UNKNOWN)
         ).scalar_one()
         newest = connection.execute(sa.select(sa.func.max(attempt.c.updated_at))).scalar()
+        paused = connection.execute(sa.select(pause)).one_or_none() if there == ours else None
+    if paused:
+        why = f": {paused.reason}" if paused.reason else ""
+        found.append(
+            warning(
+                f"no payment begins since {paused.since}, by {paused.by}{why}",
+                where,
+                "`ivr-agi resume` ends it",
+            )
+        )
     if unknown:
         found.append(
             warning(

@@ -15,20 +15,22 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import sqlalchemy as sa
 
 from ivr_agi import metrics
-from ivr_agi.journal import outbox, steps
+from ivr_agi.journal import outbox, steps, velocity
 from ivr_agi.journal.engine import JournalError, cause, migrate, open_engine, rows
 from ivr_agi.journal.lease import LEASE, Lease, recover, register
 from ivr_agi.journal.owner import this_process
 from ivr_agi.journal.steps import IllegalStep, NewAttempt, OrderHeld, Scribe
-from ivr_agi.journal.tables import AttemptState, Resolution, attempt, history, make_key
+from ivr_agi.journal.tables import AttemptState, Resolution, attempt, history, make_key, pause, timestamp
+from ivr_agi.journal.velocity import OverLimit, Paused, Refusal, Who
 from ivr_agi.journal.writer import PATIENCE, Writer, cut, probe
+from ivr_agi.limits import Limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
 
 __all__ = [
-    "AttemptState", "IllegalStep", "Journal", "JournalError", "NewAttempt", "OrderHeld", "Resolution",
-    "make_key",
+    "AttemptState", "IllegalStep", "Journal", "JournalError", "NewAttempt", "OrderHeld", "OverLimit",
+    "Paused", "Refusal", "Resolution", "Who", "make_key",
 ]  # fmt: skip
 
 T = TypeVar("T")
@@ -40,11 +42,14 @@ READERS = 2  # threads
 class Journal:
     """The journal, opened: `await` for the server, plain calls for the commands."""
 
-    def __init__(self, url: str, *, create: bool = True, notices: bool = False) -> None:
+    def __init__(
+        self, url: str, *, create: bool = True, notices: bool = False, limits: Limits | None = None
+    ) -> None:
         """Open it and bring its schema up to date. Raises JournalError.
 
         create: False to refuse a SQLite file that is not there, rather than begin a new journal.
         notices: write for each outcome what the merchant is to be told (outbox.py).
+        limits: beyond which no attempt begins, and no PIN is asked for; none unless given.
         """
         self._engine = open_engine(url, create=create)
         try:
@@ -52,7 +57,7 @@ class Journal:
         except BaseException:
             self._engine.dispose()
             raise
-        self._scribe = Scribe(this_process(), notices)
+        self._scribe = Scribe(this_process(), notices, limits or Limits())
         # Its own: when it gives up a connection, those that read keep theirs.
         self._write_engine = open_engine(url, create=create)
         self._writer = Writer(self._write_engine)
@@ -90,11 +95,21 @@ class Journal:
     # again=True, it is taken once.
 
     async def reserve(self, new: NewAttempt, *, key: str | None = None) -> int:
-        """Begin an attempt: the order is now held by it. Raises OrderHeld, JournalError."""
+        """Begin an attempt, with its first PIN: the order is now held by it.
+
+        Raises OrderHeld, OverLimit, Paused, JournalError.
+        """
         name = key or make_key()
         return await self._write(
             lambda connection, again: self._scribe.reserve(connection, new, name, again=again)
         )
+
+    async def ask_pin(self, attempt_id: int, who: Who) -> None:
+        """Count one more PIN of an attempt, before it is asked for.
+
+        Raises OverLimit, Paused, IllegalStep, JournalError.
+        """
+        await self._write(lambda connection, _again: self._scribe.ask_pin(connection, attempt_id, who))
 
     async def withdraw(self, key: str, reason: str) -> None:
         """Let go of what a `reserve` that raised JournalError may have begun. Raises JournalError."""
@@ -150,6 +165,23 @@ class Journal:
     async def standing(self, order_id: str) -> AttemptState | None:
         """How far the attempt that holds an order has come; None if none does. Raises JournalError."""
         return await self._look(lambda connection: steps.holder(connection, order_id))
+
+    async def may_begin(self, who: Who) -> None:
+        """Look, without a promise, whether an attempt could begin.
+
+        Raises OrderHeld, OverLimit, Paused, JournalError.
+        """
+
+        def look(connection: sa.Connection) -> None:
+            if (state := steps.holder(connection, who.order_id)) is not None:
+                raise OrderHeld(state)
+            velocity.check(connection, who, self._scribe.limits)
+
+        await self._look(look)
+
+    async def declines(self, attempt_id: int) -> int:
+        """Declines within a day of an attempt's caller or card, whichever are more. Raises JournalError."""
+        return await self._look(lambda connection: velocity.declines(connection, attempt_id))
 
     async def get(self, attempt_id: int) -> dict[str, Any] | None:
         """One attempt as it is now, a dictionary of the table's columns. Raises JournalError."""
@@ -270,6 +302,34 @@ class Journal:
         """
         self._now(lambda connection, _again: register(connection, self._scribe.owner))
         self._lease = Lease(self._writer, self._scribe, told, lease=lease)
+
+    # -- the pause --------------------------------------------------------------------------------
+
+    def paused(self) -> dict[str, Any] | None:
+        """Since when no payment begins, by whom and why; None if they do."""
+        return next(iter(self._rows(sa.select(pause.c.since, pause.c.by, pause.c.reason))), None)
+
+    async def is_paused(self) -> bool:
+        """Whether no payment begins at present. Raises JournalError."""
+        query = sa.select(pause.c.id)
+        return await self._look(lambda connection: connection.execute(query).first() is not None)
+
+    def pause(self, by: str, reason: str) -> bool:
+        """Let no payment begin, on any server; False if that was so already. Raises JournalError."""
+
+        def do(connection: sa.Connection, _again: bool) -> bool:
+            if connection.execute(sa.select(pause.c.id)).first() is not None:
+                return False
+            connection.execute(
+                sa.insert(pause).values(id=1, since=timestamp(), by=by[:80], reason=reason[:200])
+            )
+            return True
+
+        return self._now(do)
+
+    def resume(self) -> bool:
+        """Let payments begin again; False if they did. Raises JournalError."""
+        return self._now(lambda connection, _again: bool(connection.execute(sa.delete(pause)).rowcount))
 
     # -- for the commands ----------------------------------------------------------------------
 

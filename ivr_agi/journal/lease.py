@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 import sqlalchemy as sa
 import structlog
 
+from ivr_agi.journal import velocity
 from ivr_agi.journal.engine import JournalError, rows
 from ivr_agi.journal.owner import Fate, Watch, fate
 from ivr_agi.journal.steps import IllegalStep, Scribe
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 BEAT: Final = 5.0  # seconds
+FORGET_EVERY: Final = 720  # beats
 LEASE: Final = 60.0  # seconds without a beat after which a process elsewhere counts as gone
 
 Settled = dict[AttemptState, int]
@@ -46,6 +48,7 @@ class Lease:
         self._told = told
         self._watch = Watch(lease)
         self._every = min(BEAT, lease / 4)
+        self._turns = 0
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="journal-lease", daemon=True)
         self._thread.start()
@@ -77,6 +80,9 @@ class Lease:
         )
         if not beaten.rowcount:  # a watcher took us for gone
             connection.execute(sa.insert(process).values(name=name, beat=0, since=timestamp()))
+        if self._turns % FORGET_EVERY == 0:
+            velocity.forget(connection)
+        self._turns += 1
         return recover(connection, self._scribe, self._watch)
 
     def _leave(self, connection: sa.Connection) -> None:

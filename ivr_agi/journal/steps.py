@@ -7,16 +7,17 @@ same transaction stand.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from ivr_agi.journal import outbox
+from ivr_agi.journal import outbox, velocity
 from ivr_agi.journal.tables import (
     FOLLOWS,
     HOLDING,
+    OPEN,
     AttemptState,
     Resolution,
     attempt,
@@ -24,12 +25,14 @@ from ivr_agi.journal.tables import (
     make_key,
     timestamp,
 )
+from ivr_agi.journal.velocity import Refusal, Who
+from ivr_agi.limits import Limits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-class OrderHeld(Exception):  # noqa: N818 - an answer, not a fault
+class OrderHeld(Refusal):
     """Another attempt holds the order. state: how far that one has come."""
 
     def __init__(self, state: AttemptState) -> None:
@@ -37,13 +40,16 @@ class OrderHeld(Exception):  # noqa: N818 - an answer, not a fault
         self.state = state
 
 
-class IllegalStep(Exception):  # noqa: N818
+class IllegalStep(Refusal):
     """A step that `tables.FOLLOWS` does not have from where the attempt is; nothing was written."""
 
 
 @dataclass(frozen=True, slots=True)
 class NewAttempt:
-    """What an attempt begins with. card is masked, amount in rials, call Asterisk's unique id."""
+    """What an attempt begins with. card is masked, amount in rials, call Asterisk's unique id.
+
+    caller and hashes are velocity.Who's.
+    """
 
     order_id: str
     method: str
@@ -52,6 +58,13 @@ class NewAttempt:
     mobile: str
     call: str = ""
     card_hash: str = ""
+    caller: str = ""
+    hashes: tuple[str, ...] = ()
+
+    @property
+    def who(self) -> Who:
+        """Whose limits it counts against."""
+        return Who(self.order_id, self.caller, self.card, self.hashes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,18 +73,23 @@ class Scribe:
 
     owner: str
     notices: bool = False
+    limits: Limits = field(default_factory=Limits)
 
     def reserve(self, connection: sa.Connection, new: NewAttempt, key: str, *, again: bool) -> int:
-        """Begin an attempt; returns its id. Raises OrderHeld."""
+        """Begin an attempt, and count its first PIN; returns its id.
+
+        Raises OrderHeld, OverLimit, Paused.
+        """
         state = holder(connection, new.order_id)
         # Looked for after the holder: if that is our own, whose commit has just come through, it is found.
         if again and (done := find(connection, key)) is not None:
             return done
         if state is not None:
             raise OrderHeld(state)
+        velocity.check(connection, new.who, self.limits, counting=True)
         now = timestamp()
         values = {
-            **asdict(new),
+            **{name: value for name, value in asdict(new).items() if name != "hashes"},
             "state": AttemptState.CREATED,
             "holds_order": True,
             "owner": self.owner,
@@ -91,7 +109,15 @@ class Scribe:
                 return done
             raise OrderHeld(holder(connection, new.order_id) or AttemptState.CREATED)
         self._remember(connection, attempt_id, AttemptState.CREATED, "", now, key)
+        velocity.record_pin(connection, attempt_id)
         return int(attempt_id)
+
+    def ask_pin(self, connection: sa.Connection, attempt_id: int, who: Who) -> None:
+        """Count one more PIN of an attempt under way. Raises OverLimit, Paused, IllegalStep."""
+        if state_of(connection, attempt_id) not in OPEN - {AttemptState.SENT}:
+            raise IllegalStep(f"attempt {attempt_id} is over; no PIN is sent for it")
+        velocity.check(connection, who, self.limits, counting=True)
+        velocity.record_pin(connection, attempt_id)
 
     def step(  # noqa: PLR0913 - what a step consists of
         self,
@@ -133,6 +159,7 @@ class Scribe:
         if connection.execute(change.values(values)).rowcount != 1:
             raise IllegalStep(f"attempt {attempt_id} cannot become {state} from where it is")
         self._remember(connection, attempt_id, state, note, now, key)
+        velocity.record_end(connection, attempt_id, state)
         if self.notices and state in outbox.TOLD:
             outbox.announce(connection, attempt_id, now)
 

@@ -2,8 +2,8 @@
 
 A row of `attempt` is one attempt to pay one order: at most one `pay` request ever leaves for it.
 `history` is append-only: every step of an attempt, and which process wrote it. `process` says who is
-alive, `notice` what the merchant is still to be told. None holds a card number beyond its mask and a
-keyed hash, a PIN, or `sequence`.
+alive, `notice` what the merchant is still to be told, `happening` what limits count. None holds a card
+number beyond its mask and a keyed hash, a PIN, or `sequence`.
 
 The database itself forbids what would cost money, whoever writes: a second attempt for an order that
 an earlier one still holds (a unique partial index), a step that FOLLOWS does not have, a history that
@@ -116,6 +116,8 @@ attempt = Table(
     Column("resolved_by", String(80), nullable=False, server_default=""),
     Column("resolved_at", String(32), nullable=False, server_default=""),
     Column("evidence", Text, nullable=False, server_default=""),
+    Column("caller", String(40), nullable=False, server_default=""),  # who called: model.name_caller
+    Column("pins_asked", Integer, nullable=False, server_default="0"),  # whatever the gateway said
     CheckConstraint(f"state IN ({_listed(frozenset(S))})", name="attempt_state"),
     CheckConstraint(f"state NOT IN ({_listed(HOLDING)}) OR holds_order", name="attempt_holds_order"),
     CheckConstraint("amount > 0", name="attempt_amount"),
@@ -165,6 +167,33 @@ process = Table(
     Column("name", String(160), primary_key=True),  # attempt.owner
     Column("beat", BigInteger, nullable=False),
     Column("since", String(32), nullable=False),
+)
+
+# What LIMIT_… settings count; a row of no more than two days (velocity.py).
+happening = Table(
+    "happening",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("what", String(12), nullable=False),  # limits.Counted
+    Column("at", String(32), nullable=False),
+    Column("order_id", String(50), nullable=False),
+    Column("caller", String(40), nullable=False),
+    Column("card", String(16), nullable=False),  # as attempt.card
+    Column("card_hash", String(80), nullable=False),
+)
+Index("happening_by_time", happening.c.what, happening.c.at)
+for _key in ("order_id", "caller", "card"):
+    Index(f"happening_by_{_key}", happening.c[_key], happening.c.what, happening.c.at)
+
+# One row while no payment is to begin (`ivr-agi pause`), on any server.
+pause = Table(
+    "pause",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("since", String(32), nullable=False),
+    Column("by", String(80), nullable=False),
+    Column("reason", String(200), nullable=False),
+    CheckConstraint("id = 1", name="pause_is_one"),
 )
 
 # The outbox: written in the transaction of the step that it tells of.

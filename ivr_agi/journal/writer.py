@@ -25,7 +25,7 @@ import structlog
 
 from ivr_agi import metrics
 from ivr_agi.journal.engine import JournalError, cause
-from ivr_agi.journal.steps import IllegalStep, OrderHeld
+from ivr_agi.journal.velocity import Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -99,13 +99,21 @@ class Writer:
     def _run(self) -> None:
         ended = False
         while not ended:
-            jobs, ended = self._take()
-            jobs = [job for job in jobs if job.future.set_running_or_notify_cancel()]
-            if self._trouble and not self._probe():
-                for job in jobs:
-                    job.future.set_exception(_refused(self._trouble))
-            elif jobs:
-                self._commit(jobs)
+            try:
+                ended = self._turn()
+            except Exception:  # a bug of ours; without this thread nothing would ever be written again
+                log.exception("journal.broken")
+
+    def _turn(self) -> bool:
+        """Do what is waiting; returns whether to end."""
+        jobs, ended = self._take()
+        jobs = [job for job in jobs if job.future.set_running_or_notify_cancel()]
+        if self._trouble and not self._probe():
+            for job in jobs:
+                job.future.set_exception(_refused(self._trouble))
+        elif jobs:
+            self._commit(jobs)
+        return ended
 
     def _take(self) -> tuple[list[Job[Any]], bool]:
         """What is waiting now, at least one; none when it is time for a test write. And whether to end."""
@@ -162,7 +170,7 @@ class Writer:
                 for job in jobs:
                     try:
                         outcomes.append((job, job.do(connection, job.again), None))
-                    except (OrderHeld, IllegalStep) as answer:  # raised before any write
+                    except Refusal as answer:  # raised before any write
                         outcomes.append((job, None, answer))
         finally:
             self._busy_since = self._connection = None

@@ -67,6 +67,7 @@ class Health:
         self._accepting = accepting
         self._write = Inquiry(journal.probe, WRITE_EVERY)
         self._count = Inquiry(self._count_unknown, COUNT_EVERY)
+        self._pause = Inquiry(self._look_whether_paused, WRITE_EVERY)
         self._last: dict[str, str] = {}
 
     async def parts(self) -> dict[str, str]:
@@ -83,7 +84,10 @@ class Health:
 
     async def refresh(self) -> None:
         """Bring the gauges up to date before they are read."""
-        await asyncio.gather(self.parts(), self._count.trouble())
+        await asyncio.gather(self.parts(), self._count.trouble(), self._pause.trouble())
+
+    async def _look_whether_paused(self) -> None:
+        metrics.paused.set(await self._journal.is_paused())
 
     async def _count_unknown(self) -> None:
         # When it fails, the last count stands: what was open is open still.

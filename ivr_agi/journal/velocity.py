@@ -1,0 +1,180 @@
+"""What has happened lately, of whom: counted in the journal, against the LIMIT_… settings.
+
+A row of `happening` for each one-time PIN that is asked for, written before the gateway is asked, and
+for each decline or failure, written in the step that says so. A count looks at no more rows than its
+limit allows, whatever the journal's size. Whoever counts and writes does both in one transaction.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+import sqlalchemy as sa
+
+from ivr_agi.journal.tables import AttemptState, attempt, happening, pause, timestamp
+from ivr_agi.limits import LONGEST, Counted, Limit, Limits, Scope
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+WRONG_PIN: Final = "55"  # the bank's code
+NOT_PAID: Final = (AttemptState.DECLINED, AttemptState.FAILED)
+KEPT: Final = timedelta(seconds=2 * LONGEST)  # rows older than that count for nothing
+
+
+class Refusal(Exception):  # noqa: N818 - an answer, not a fault
+    """What is asked for is not to be had; raised before anything is written."""
+
+
+class OverLimit(Refusal):
+    """One of the limits is reached. scope: whose."""
+
+    def __init__(self, scope: Scope, limit: Limit) -> None:
+        super().__init__(f"the limit of the {scope} is reached: {limit}")
+        self.scope = scope
+        self.limit = limit
+
+
+class Paused(Refusal):
+    """No payment begins until `ivr-agi resume`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Who:
+    """Whose limits a payment counts against; what is empty is not known yet, and not counted.
+
+    caller: model.name_caller's. card: masked; hashes: by each key in use, so that two cards with one mask
+    are told apart; without a key they count as one.
+    """
+
+    order_id: str = ""
+    caller: str = ""
+    card: str = ""
+    hashes: tuple[str, ...] = ()
+
+
+def check(connection: sa.Connection, who: Who, limits: Limits, *, counting: bool = False) -> None:
+    """Raise OverLimit if one more PIN would be too many, Paused while no payment is to begin.
+
+    counting: what is found here is about to be written: nobody else may count until the commit.
+    """
+    if connection.execute(sa.select(pause.c.id)).first() is not None:
+        raise Paused("no payments are taken at present (ivr-agi resume)")
+    if counting and limits.each and connection.dialect.name == "postgresql":  # SQLite has one writer
+        connection.exec_driver_sql("SELECT pg_advisory_xact_lock(4574)")
+    for scope, limit in limits.each:
+        of = _of(scope, who)
+        if of is not None and _reached(connection, of, limit, who):
+            raise OverLimit(scope, limit)
+
+
+def record_pin(connection: sa.Connection, attempt_id: int) -> None:
+    """A one-time PIN is about to be asked for."""
+    mine = sa.select(
+        sa.literal(Counted.PINS.value),
+        sa.literal(timestamp()),
+        attempt.c.order_id,
+        attempt.c.caller,
+        attempt.c.card,
+        attempt.c.card_hash,
+    ).where(attempt.c.id == attempt_id)
+    connection.execute(sa.insert(happening).from_select(_COLUMNS, mine))
+    connection.execute(
+        sa.update(attempt).where(attempt.c.id == attempt_id).values(pins_asked=attempt.c.pins_asked + 1)
+    )
+
+
+def record_end(connection: sa.Connection, attempt_id: int, state: AttemptState) -> None:
+    """An attempt has ended: declined and failed ones leave what is counted."""
+    if state not in NOT_PAID:
+        return
+    row = connection.execute(sa.select(attempt).where(attempt.c.id == attempt_id)).mappings().one()
+    what = [Counted.FAILURES] * row["pins_asked"]
+    if state is AttemptState.DECLINED:
+        what.append(Counted.DECLINES)
+        what += [Counted.WRONG_PINS] if row["code"] == WRONG_PIN else []
+    if what:
+        now = timestamp()
+        same = {name: row[name] for name in ("order_id", "caller", "card", "card_hash")}
+        connection.execute(sa.insert(happening), [{"what": counted, "at": now, **same} for counted in what])
+
+
+def declines(connection: sa.Connection, attempt_id: int) -> int:
+    """Declines within a day of this attempt's caller, or of its card, whichever are more."""
+    row = connection.execute(sa.select(attempt).where(attempt.c.id == attempt_id)).mappings().one()
+    since = _since(LONGEST)
+    counts = []
+    for of in (_of(Scope.CALLER, Who(caller=row["caller"])), _of(Scope.CARD, Who(card=row["card"]))):
+        if of is not None:
+            query = sa.select(sa.func.count()).select_from(happening)
+            counts.append(
+                connection.execute(query.where(*_within(Counted.DECLINES, since), *of)).scalar_one()
+            )
+    return max(counts, default=0)
+
+
+def forget(connection: sa.Connection) -> None:
+    """Remove what is too old to count."""
+    long_ago = (datetime.now(UTC) - KEPT).isoformat(timespec="milliseconds")
+    for counted in Counted:  # by the index
+        connection.execute(sa.delete(happening).where(happening.c.what == counted, happening.c.at < long_ago))
+
+
+_COLUMNS: Final = ["what", "at", "order_id", "caller", "card", "card_hash"]
+
+
+def _since(seconds: int) -> str:
+    return (datetime.now(UTC) - timedelta(seconds=seconds)).isoformat(timespec="milliseconds")
+
+
+def _within(counted: Counted, since: str) -> Sequence[sa.ColumnElement[bool]]:
+    return (happening.c.what == counted, happening.c.at >= since)
+
+
+def _of(scope: Scope, who: Who) -> Sequence[sa.ColumnElement[bool]] | None:
+    """Which rows are a scope's; None where it is not known whose."""
+    if scope is Scope.TOTAL:
+        return ()
+    if scope is Scope.CARD:
+        if not who.card:
+            return None
+        same = happening.c.card == who.card
+        if not who.hashes:
+            return (same,)
+        return (same, sa.or_(happening.c.card_hash == "", happening.c.card_hash.in_(who.hashes)))
+    column, value = {
+        Scope.CALLER: (happening.c.caller, who.caller),
+        Scope.ORDER: (happening.c.order_id, who.order_id),
+    }[scope]
+    return (column == value,) if value else None
+
+
+def _reached(connection: sa.Connection, of: Sequence[sa.ColumnElement[bool]], limit: Limit, who: Who) -> bool:
+    since = _since(limit.seconds)
+    if limit.counted is Counted.CARDS:
+        return _too_many(connection, of, since, happening.c.card, who.card, limit)
+    if limit.counted is Counted.CALLERS:
+        return _too_many(connection, of, since, happening.c.caller, who.caller, limit)
+    rows = sa.select(sa.literal(1)).select_from(happening).where(*_within(limit.counted, since), *of)
+    last = rows.limit(1).offset(limit.most - 1)
+    return connection.execute(last).first() is not None
+
+
+def _too_many(  # noqa: PLR0913 - a count of different ones
+    connection: sa.Connection,
+    of: Sequence[sa.ColumnElement[bool]],
+    since: str,
+    column: sa.Column[Any],
+    mine: str,
+    limit: Limit,
+) -> bool:
+    """Whether there are that many others already, of whom mine is none."""
+    if not mine:
+        return False
+    rows = sa.select(column).where(*_within(Counted.PINS, since), *of)
+    if connection.execute(rows.where(column == mine).limit(1)).first() is not None:
+        return False
+    others = rows.distinct().limit(1).offset(limit.most - 1)
+    return connection.execute(others).first() is not None

@@ -1,0 +1,360 @@
+"""The limits: how they are written, what they count, and that nothing begins them anew."""
+
+import asyncio
+import sqlite3
+from contextlib import closing
+from itertools import islice
+
+import pytest
+from line import CARD, MOBILE, open_line
+
+from ivr_agi import outcomes
+from ivr_agi.cardhash import CardHash
+from ivr_agi.journal import AttemptState, Journal, NewAttempt, OverLimit, Who, velocity
+from ivr_agi.journal.tables import happening
+from ivr_agi.limits import Counted, Limit, Limits, Scope, read_limits
+from ivr_agi.model import Pan, PayStatus, Secret, luhn
+from ivr_agi.settings import WrongSettings, load
+from ivr_agi.simulator.channel import HANG_UP
+from ivr_agi.simulator.gateway import Fault, Outcome, Rule
+
+OTHER_CARD = "6219861034529007"
+
+
+# -- the settings ------------------------------------------------------------------------------------
+
+
+def test_forms():
+    """`10/hour` counts PINs; a word names what else; several stand side by side; each prints as it is written."""
+    limits = read_limits("10/hour, 5 declines/day,3 cards / minute", Scope.CALLER)
+    assert limits == (
+        Limit(10, "hour"),
+        Limit(5, "day", Counted.DECLINES),
+        Limit(3, "minute", Counted.CARDS),
+    )
+    assert ",".join(map(str, limits)) == "10/hour,5 declines/day,3 cards/minute"
+    assert [limit.seconds for limit in limits] == [3600, 86400, 60]
+    assert read_limits("", Scope.CALLER) == ()
+
+
+@pytest.mark.parametrize("text", ["10", "0/hour", "10/week", "ten/hour", "10 calls/hour", "-1/hour", "10/hour;", "۱۰/hour", "3 cards/hour"])  # fmt: skip
+def test_what_is_no_limit(monkeypatch, text):
+    """It stops the start with a line that names the setting and says what is allowed."""
+    monkeypatch.setenv("IVR_AGI_LIMIT_CARD", text)
+    with pytest.raises(WrongSettings, match=r"IVR_AGI_LIMIT_CARD: .*`10/hour`, or `5 declines/day`"):
+        load()
+
+
+# -- by telephone ------------------------------------------------------------------------------------
+
+SPENT = {"limit_caller": "", "limit_card": "", "limit_order": "", "limit_total": ""}
+
+
+@pytest.mark.parametrize("scope", ["caller", "card", "order", "total"])
+async def test_over_the_limit(tmp_path, scope):
+    """What is over hears one general sentence; REFUSED, and the word; nothing is sent, nothing is written."""
+    async with open_line(tmp_path, **SPENT | {f"limit_{scope}": "2/hour"}) as line:
+        line.gateway.rules.append(Rule(Outcome(code="51"), service="pay"))
+        no = {"enter-card": [CARD, HANG_UP]}
+        for _ in range(2):
+            assert (await line.call(line.buyer() | no)).status == "DECLINED"
+        sent, rows = len(line.gateway.requests), len(line.attempts())
+        ended = await line.call(line.buyer() | no)
+        assert (ended.status, ended.reason) == ("REFUSED", f"limit-{scope}")
+        assert ended.heard[-3:] == ["over-limit", "try-later", "goodbye"]
+        assert (len(line.gateway.requests), len(line.attempts())) == (sent, rows)
+        other = {"caller": {"caller_id": "09350000000"}, "order": {}}.get(scope)
+        if other is not None:  # somebody else is not held up by it
+            again = await line.call(line.buyer() | no, "amount=50000&order_id=other", **other)
+            assert again.status == "DECLINED"
+
+
+async def test_known_before_the_card_is_keyed(tmp_path):
+    """Whose limit is known to be reached is told at once: he keys no card for nothing."""
+    async with open_line(tmp_path, limit_caller="1/hour") as line:
+        await line.call(line.buyer())
+        ended = await line.call(line.buyer(), "amount=50000&order_id=B")
+        assert ended.reason == "limit-caller"
+        assert "enter-card" not in ended.heard
+
+
+async def test_in_the_middle_of_a_call(tmp_path):
+    """A new PIN, or another card, in the same call counts as well."""
+    async with open_line(tmp_path, limit_card="2/hour") as line:
+        ended = await line.call(line.buyer(enter_pin=["*#"] * 9))
+        assert (ended.status, ended.reason) == ("REFUSED", "limit-card")
+        assert line.services() == ["otp-v2"] * 2
+        assert [row["state"] for row in line.attempts()] == ["failed"]
+
+
+async def test_one_name_for_one_caller(tmp_path):
+    """A caller ID in another form is the same caller; a withheld one counts by the mobile that is keyed."""
+    async with open_line(tmp_path, limit_caller="1/hour") as line:
+        assert (await line.call(line.buyer(), caller_id="09123456789")).status == "PAID"
+        same = await line.call(line.buyer(), "amount=50000&order_id=B", caller_id="00989123456789")
+        assert same.reason == "limit-caller"
+        withheld = await line.call(
+            line.buyer(enter_mobile=MOBILE), "amount=50000&order_id=C", caller_id="anonymous"
+        )
+        assert withheld.reason == "limit-caller"
+
+
+async def test_carding(tmp_path):
+    """A thousand calls with ever new caller IDs and cards: requests stay at LIMIT_TOTAL's, whatever they try."""
+    async with open_line(tmp_path, limit_caller="5/hour", limit_total="40/hour", max_calls=64) as line:
+        line.gateway.rules.append(Rule(Outcome(code="14"), service="pay"))
+        cards = make_cards(100)
+
+        async def carder(number):
+            card = cards[number % len(cards)]
+            return await line.call(
+                {"confirm-amount": "1", "enter-card": [card, HANG_UP], "enter-pin": "12345#"},
+                f"amount=50000&order_id=O{number}",
+                caller_id=f"0912{number:07}",
+            )
+
+        for start in range(0, 1000, 50):
+            await asyncio.gather(*(carder(start + number) for number in range(50)))
+        assert line.services().count("otp-v2") == 40
+        assert line.services().count("pay") <= 40
+        assert not line.gateway.charges
+        assert line.server.calls == 0
+
+
+async def test_sms_cannon(tmp_path):
+    """One card, a new caller and a new order each time, hundreds at once: its holder gets no more SMS than that."""
+    async with open_line(tmp_path, limit_card="6/hour", max_calls=64) as line:
+
+        async def gunner(number):
+            script = {"confirm-amount": "1", "enter-card": CARD, "enter-pin": ["*#", "*#", HANG_UP]}
+            query = f"amount=50000&order_id=O{number}"
+            return await line.call(script, query, caller_id=f"0935{number:07}")
+
+        for start in range(0, 300, 50):
+            await asyncio.gather(*(gunner(start + number) for number in range(50)))
+        assert line.services() == ["otp-v2"] * 6
+        other = await line.call(line.buyer(OTHER_CARD), "amount=50000&order_id=other")
+        assert other.status == "PAID"
+
+
+async def test_the_gateways_refusals_count(tmp_path):
+    """A PIN that the gateway refuses, or that nobody answers for, has been asked for all the same."""
+    async with open_line(tmp_path, limit_card="3/hour", max_pins=9, otp_timeout=0.2) as line:
+        line.gateway.rules.append(Rule(Outcome(fault=Fault.SILENCE), service="otp-v2"))
+        ended = await line.call(line.buyer(otp_failed=["1"] * 9))
+        assert ended.reason == "limit-card"
+        assert line.services() == ["otp-v2"] * 3
+
+
+# -- in the journal ----------------------------------------------------------------------------------
+
+
+NO_KEY = CardHash()
+
+
+def attempt_of(order, caller="+989120000001", card=CARD, hashes=NO_KEY):
+    pan = Pan(card)
+    return NewAttempt(
+        order, "ivr", 1000, pan.masked, MOBILE, "", hashes.of(pan), caller, hashes.every(pan)
+    )  # fmt: skip
+
+
+@pytest.fixture
+async def counted(journal_url):
+    """Opens the journal with limits, any number of times, as servers that start one after the other do."""
+    opened = []
+
+    def begin(**limits):
+        read = {scope: read_limits(text, Scope(scope)) for scope, text in limits.items()}
+        opened.append(Journal(journal_url, limits=Limits(**read)))
+        return opened[-1]
+
+    yield begin
+    for journal in opened:
+        journal.close()
+
+
+async def end(journal, attempt_id, state, **fields):
+    await journal.step(attempt_id, AttemptState.OTP_SENT)
+    await journal.step(attempt_id, AttemptState.SENT)
+    await journal.step(attempt_id, state, **fields)
+
+
+async def test_a_restart_resets_nothing(counted):
+    """Another process counts on, and so does a second server beside the first."""
+    first = counted(card="2/hour")
+    await first.reserve(attempt_of("A"))
+    second = counted(card="2/hour")
+    await second.reserve(attempt_of("B"))
+    for journal in (first, second):
+        with pytest.raises(OverLimit):
+            await journal.reserve(attempt_of("C"))
+
+
+async def test_many_at_once(counted):
+    """Two servers, forty at once each: not one more than the limit."""
+    journals = [counted(total="25/hour"), counted(total="25/hour")]
+    tries = [journals[n % 2].reserve(attempt_of(f"O{n}", f"c{n:04}")) for n in range(80)]
+    results = await asyncio.gather(*tries, return_exceptions=True)
+    assert sum(isinstance(result, int) for result in results) == 25
+    assert sum(isinstance(result, OverLimit) for result in results) == 55
+
+
+async def test_failures(counted):
+    """`failures` counts PINs that came to no payment: who pays is not held up, who does not, is."""
+    journal = counted(caller="2 failures/hour")
+    for number in range(5):
+        paid = await journal.reserve(attempt_of(f"P{number}"))
+        await end(journal, paid, AttemptState.PAID, ref_id="123456")
+    left = await journal.reserve(attempt_of("L"))
+    await journal.ask_pin(left, attempt_of("L").who)
+    await journal.step(left, AttemptState.FAILED, reason="hangup")  # two PINs, no payment
+    with pytest.raises(OverLimit, match="the limit of the caller is reached: 2 failures/hour"):
+        await journal.reserve(attempt_of("M"))
+
+
+async def test_declines_and_wrong_pins(counted):
+    """Each decline counts as one; those with the wrong PIN as that, too."""
+    journal = counted(card="2 wrong-pins/hour, 3 declines/hour")
+    for number, code in enumerate(["51", "55", "55"]):
+        if number == 2:
+            await journal.may_begin(attempt_of("X").who)
+        tried = await journal.reserve(attempt_of(f"O{number}"))
+        await end(journal, tried, AttemptState.DECLINED, code=code)
+    with pytest.raises(OverLimit, match="wrong-pins"):
+        await journal.reserve(attempt_of("X"))
+    other = counted(card="3 declines/hour")
+    with pytest.raises(OverLimit, match="declines"):
+        await other.reserve(attempt_of("X"))
+    await other.reserve(attempt_of("X", card=OTHER_CARD))
+
+
+async def test_different_cards_of_one_caller(counted):
+    """The third card of a caller is one too many; the two that he has, he may use again."""
+    journal = counted(caller="2 cards/day")
+    cards = make_cards(3)
+    for number, card in enumerate((*cards[:2], *cards[:2])):
+        tried = await journal.reserve(attempt_of(f"O{number}", card=card))
+        await journal.step(tried, AttemptState.FAILED)
+    with pytest.raises(OverLimit, match="2 cards/day"):
+        await journal.reserve(attempt_of("X", card=cards[2]))
+    await journal.reserve(attempt_of("X", "+989120000002", cards[2]))
+
+
+async def test_different_callers_of_one_card(counted):
+    """A card that a third caller has in hand is one that has been stolen, or sold."""
+    journal = counted(card="2 callers/day")
+    for number in range(2):
+        await journal.reserve(attempt_of(f"O{number}", f"+98912000000{number}"))
+    with pytest.raises(OverLimit, match="2 callers/day"):
+        await journal.reserve(attempt_of("X", "+989120000009"))
+    await journal.reserve(attempt_of("X", "+989120000001"))
+
+
+async def test_two_cards_with_one_mask(counted):
+    """With CARD_KEYS they are two; without, one: rather too strict than too lax."""
+    twins = twin_cards()
+    keyed = CardHash([Secret("k" * 32)])
+    journal = counted(card="1/hour")
+    await journal.reserve(attempt_of("A", card=twins[0], hashes=keyed))
+    await journal.reserve(attempt_of("B", card=twins[1], hashes=keyed))
+    with pytest.raises(OverLimit):
+        await journal.reserve(attempt_of("C", card=twins[1], hashes=CardHash([Secret("n" * 32), Secret("k" * 32)])))  # fmt: skip
+    with pytest.raises(OverLimit):
+        await journal.reserve(attempt_of("C", card=twins[1]))
+
+
+def twin_cards():
+    """Two cards with the same first six and last four digits."""
+    twins = [card for number in range(100_000) if luhn(card := f"603799{number:06}7893")]
+    return twins[:2]
+
+
+def make_cards(count):
+    """So many cards of a bank, no two with one mask."""
+    every = (f"603799{number:010}" for number in range(10**9))
+    return list(islice((card for card in every if luhn(card)), count))
+
+
+async def test_a_window_slides(counted):
+    """What is older than the period counts no more; what is older than two days is removed."""
+    journal = counted(card="1/minute")
+    await journal.reserve(attempt_of("A"))
+    with journal._engine.begin() as connection:
+        connection.execute(happening.update().values(at="2026-01-01T00:00:00.000+00:00"))
+    await journal.reserve(attempt_of("B"))
+    with journal._engine.begin() as connection:
+        velocity.forget(connection)
+        assert len(connection.execute(happening.select()).all()) == 1
+
+
+async def test_lost_answer_counts_once(counted):
+    """A reservation whose commit nobody answered, tried again, has asked for one PIN."""
+    journal = counted(card="2/hour")
+    for _ in range(2):
+        await journal._write(
+            lambda connection, _again: journal._scribe.reserve(
+                connection, attempt_of("A"), "k" * 32, again=True
+            )
+        )
+    await journal.reserve(attempt_of("B"))
+    with pytest.raises(OverLimit):
+        await journal.reserve(attempt_of("C"))
+
+
+@pytest.mark.sqlite("its query planner")
+async def test_a_count_uses_its_index(counted):
+    """Whatever the journal's size: each count is a search in an index, and looks at no more rows than its limit."""
+    journal = counted(caller="3/hour", card="3 callers/hour", order="3/hour", total="3 failures/hour")
+    seen = []
+    with journal._engine.begin() as connection, pytest.MonkeyPatch.context() as patch:
+        execute = type(connection).execute
+
+        def note(self, statement, *args, **kwargs):
+            seen.append(str(statement.compile(self.engine, compile_kwargs={"literal_binds": True})))
+            return execute(self, statement, *args, **kwargs)
+
+        patch.setattr(type(connection), "execute", note)
+        velocity.check(connection, Who("A", "c1", "603799******7893", ("h",)), journal._scribe.limits)
+    with closing(sqlite3.connect(journal.place)) as plain:
+        counts = [statement for statement in seen if "happening" in statement]
+        plans = [plain.execute(f"EXPLAIN QUERY PLAN {statement}").fetchall() for statement in counts]
+    assert len(counts) == 5  # `callers` first asks whether this one is known
+    assert all("LIMIT" in statement for statement in counts)
+    assert all("SEARCH happening USING" in str(plan) and "SCAN" not in str(plan) for plan in plans)
+
+
+# -- declines that are not explained -------------------------------------------------------------------
+
+
+async def test_no_oracle(tmp_path):
+    """After the n-th decline each is one general sentence and the end, whatever the code; the dialplan knows it."""
+    async with open_line(tmp_path, declines_explained=2) as line:
+        heard = []
+        for number, code in enumerate(["14", "51", "55", "14"]):
+            line.gateway.rules[:] = [Rule(Outcome(code=code), service="pay")]
+            ended = await line.call(
+                line.buyer(enter_card=[CARD, HANG_UP]), f"amount=50000&order_id=O{number}"
+            )
+            heard.append([name for name in ended.heard if name.startswith(("error", "declined", "goodbye"))])
+            assert (ended.status, ended.variables["PAYCODE"]) == (PayStatus.DECLINED, code)
+        assert heard == [["error-14"], ["error-51"], ["declined", "goodbye"], ["declined", "goodbye"]]
+        assert ended.reason == "not-explained"
+
+
+async def test_no_oracle_for_a_forger(tmp_path):
+    """A new caller ID each time does not help: the card's own declines count, too."""
+    async with open_line(tmp_path, declines_explained=1) as line:
+        line.gateway.rules.append(Rule(Outcome(code="51"), service="pay"))
+        for number, sentence in enumerate(["error-51", "declined"]):
+            ended = await line.call(
+                line.buyer(enter_card=[CARD, HANG_UP]),
+                f"amount=50000&order_id=O{number}",
+                caller_id=f"0912000000{number}",
+            )
+            assert sentence in ended.heard
+
+
+def test_every_limit_has_its_ending():
+    """A scope without a sentence would leave the caller in silence."""
+    assert {f"limit-{scope}" for scope in Scope} <= outcomes.ENDINGS.keys()
