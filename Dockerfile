@@ -3,17 +3,24 @@
 # No secret is an ARG or an ENV here: what it needs to know it is told when it runs.
 
 FROM python:3.13-slim-bookworm AS build
-# A wheel first, then an environment made from it: what is tested on a machine is what lies in the image,
-# and neither pip's cache nor the sources come along.
 WORKDIR /build
+# What runs beside us: only what requirements.lock names, only files whose hash stands in it, only wheels, so that
+# no foreign code runs while the image is built. Without pip: what runs installs nothing.
+COPY requirements.lock requirements-build.lock ./
+RUN python -m venv --without-pip /opt/ivr-agi \
+ && pip --python /opt/ivr-agi/bin/python install --no-cache-dir --only-binary :all: --require-hashes --requirement requirements.lock
+# Ourselves: a wheel first, made by a builder that is locked in the same way, then the environment is complete. What is
+# tested on a machine is what lies in the image, and neither pip's cache nor the sources come along.
+RUN python -m venv tools \
+ && tools/bin/pip install --no-cache-dir --only-binary :all: --require-hashes --requirement requirements-build.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY ivr_agi ivr_agi
 COPY sounds sounds
 COPY asterisk-conf asterisk-conf
 COPY systemd systemd
-RUN python -m venv /opt/ivr-agi \
- && wheel="$(pip wheel --no-cache-dir --no-deps --wheel-dir /build/wheels . > /dev/null && ls /build/wheels/ivr_agi-*.whl)" \
- && /opt/ivr-agi/bin/pip install --no-cache-dir "${wheel}[postgres]"
+RUN tools/bin/pip wheel --no-cache-dir --no-index --no-build-isolation --no-deps --wheel-dir wheels . \
+ && pip --python /opt/ivr-agi/bin/python install --no-cache-dir --no-index --no-deps wheels/ivr_agi-*.whl \
+ && pip --python /opt/ivr-agi/bin/python check
 
 
 FROM python:3.13-slim-bookworm

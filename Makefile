@@ -3,9 +3,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 # what is run a second time with its journal on a real PostgreSQL
-ON_POSTGRESQL := $(addprefix tests/test_,journal.py ledger.py lease.py late_truth.py server.py transitions.py flow.py)
+ON_POSTGRESQL := $(addprefix tests/test_,journal.py ledger.py lease.py late_truth.py limits.py pause.py server.py transitions.py flow.py)
 
-.PHONY: help demo test torture test-old-asterisk check lint format sounds picture clean
+.PHONY: help demo test fuzz torture test-old-asterisk check lint format lock sbom audit sounds picture clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -14,12 +14,17 @@ demo: .venv/ready  ## pay by phone with the keyboard: no Asterisk, no credential
 	@$(BIN)/ivr-agi demo
 
 test: .venv/dev lint  ## everything: style, types, all tests, a real Asterisk among them
-	@tools/debian-packages espeak-ng gcc libc6-dev mmdebstrap postgresql sip-tester systemd
+	@tools/debian-packages espeak-ng gcc libc6-dev mmdebstrap openssl postgresql sip-tester stunnel4 systemd
 	@tools/promtool
 	@tools/docker-compose
 	@# calls wait more than they work, and are timed: they come first
 	tools/together "$(BIN)/pytest -n 2 --dist worksteal --ignore tests/asterisk && $(BIN)/pytest -n 2 --journal=postgresql $(ON_POSTGRESQL)" \
 	  "$(BIN)/pytest -n 4 --dist worksteal tests/asterisk"
+
+FUZZ_SECONDS ?= 120
+fuzz: .venv/dev  ## what others send, by coverage-guided fuzzers: FUZZ_SECONDS for each of seven
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
+	$(BIN)/python tests/fuzz/run.py all --seconds $(FUZZ_SECONDS)
 
 torture: .venv/dev  ## kill, cut the power, and call at random: an hour, on both databases
 	@tools/debian-packages gcc libc6-dev postgresql
@@ -51,6 +56,16 @@ sounds: .venv/ready  ## build the sounds whose words have changed
 	@tools/debian-packages espeak-ng
 	$(BIN)/ivr-agi sounds build
 
+lock: .venv/supply  ## pin what is installed (ARGS=--upgrade: the newest), and the bill of materials of it
+	tools/lock $(ARGS)
+	$(BIN)/python tools/sbom
+
+sbom: .venv/ready  ## write sbom.cdx.json anew
+	$(BIN)/python tools/sbom
+
+audit: .venv/supply  ## known holes in what is locked: asks PyPI
+	$(BIN)/pip-audit --strict --disable-pip --require-hashes --requirement requirements.lock
+
 picture: .venv/ready  ## draw docs/demo.svg anew
 	$(BIN)/python tools/draw_demo.py docs/demo.svg
 
@@ -61,6 +76,10 @@ clean:  ## remove what was set up or built; the Asterisk of the tests stays in .
 	@tools/python-ready $(PYTHON)
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+.venv/supply: .venv/ready
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[supply]'
 	@touch $@
 
 .venv/dev: .venv/ready

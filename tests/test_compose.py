@@ -21,6 +21,7 @@ from debian import program
 from typer.testing import CliRunner
 
 from ivr_agi.cli import app
+from ivr_agi.hardening import CORE_BYTES
 from ivr_agi.settings import PREFIX, Settings, load
 
 ROOT = Path(__file__).parent.parent
@@ -123,6 +124,31 @@ def test_hardened(name):
     user, _, group = service["user"].partition(":")
     assert int(user) > 0
     assert int(group) > 0
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_limited(name):
+    """Processes and memory have their limits; nothing of the memory goes to a swap file or into a core dump."""
+    service = SERVICES[name]
+    assert 0 < service["pids_limit"] <= 256
+    assert re.fullmatch(r"(256|512)m|1g", service["mem_limit"])
+    assert service["memswap_limit"] == service["mem_limit"], "more of it would be swap"
+    # as the program itself: 0 would not stop a dump that the host pipes to a program
+    assert service["ulimits"]["core"] == {"soft": CORE_BYTES, "hard": CORE_BYTES}
+    for mount in service.get("tmpfs", []):
+        assert re.search(r"[:,]size=\d+m$", mount), "files in memory count as memory"
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_whoever_runs_on_is_looked_after(name):
+    """A service that goes on has a health check, of its own or its image's; one that ends has none."""
+    service = SERVICES[name]
+    built = service.get("build", {}).get("dockerfile", "Dockerfile") if "build" in service else None
+    found = service.get("healthcheck") or {
+        "test": [argument for kind, argument in instructions(built) if kind == "HEALTHCHECK"]
+    }
+    assert bool(found.get("test")) is (service["restart"] != "no")
+    assert bool(found.get("disable")) is (service["restart"] == "no")
 
 
 def test_images_are_not_root_either():
@@ -242,7 +268,8 @@ def test_wheel_finds_its_parts():
         project["project"]["readme"],
         *project["project"]["license-files"],
     }
-    assert needed | {"pyproject.toml"} == set(copied("Dockerfile"))
+    locks = {"requirements.lock", "requirements-build.lock"}  # test_supply_chain.py says what they are for
+    assert needed | locks | {"pyproject.toml"} == set(copied("Dockerfile"))
 
 
 def test_no_secret_in_them():
@@ -254,6 +281,10 @@ def test_no_secret_in_them():
     for name in ("Dockerfile", "Dockerfile.asterisk"):
         given = [argument for found, argument in instructions(name) if found in ("ARG", "ENV")]
         assert not SECRET.search(" ".join(given)), name
+    for name, service in SERVICES.items():
+        assert not set(service.get("build", {})) - {"context", "dockerfile"}, (
+            f"{name}: arguments stay in the image"
+        )
     for file in CONF.iterdir():
         values = re.findall(
             r"^(?:password|secret|md5_cred)\s*=\s*(.+)$", file.read_text(encoding="utf-8"), re.MULTILINE
