@@ -5,7 +5,7 @@ BIN := .venv/bin
 # what is run a second time with its journal on a real PostgreSQL
 ON_POSTGRESQL := $(addprefix tests/test_,journal.py ledger.py lease.py late_truth.py limits.py pause.py server.py transitions.py flow.py)
 
-.PHONY: help demo test fuzz torture test-old-asterisk check lint format lock sbom audit sounds picture clean
+.PHONY: help demo test fuzz bench-flood torture test-old-asterisk check lint format lock sbom audit sounds picture clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -25,6 +25,9 @@ FUZZ_SECONDS ?= 120
 fuzz: .venv/dev  ## what others send, by coverage-guided fuzzers: FUZZ_SECONDS for each of seven
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
 	$(BIN)/python tests/fuzz/run.py all --seconds $(FUZZ_SECONDS)
+
+bench-flood: .venv/dev  ## what a flood costs those who pay: five minutes; as root, on two cores
+	$(BIN)/python benchmarks/flood.py
 
 torture: .venv/dev  ## kill, cut the power, and call at random: an hour, on both databases
 	@tools/debian-packages gcc libc6-dev postgresql

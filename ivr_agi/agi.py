@@ -34,6 +34,7 @@ MAX_LINE: Final = 8192  # bytes; Asterisk's own command buffer is no longer
 MAX_LINES: Final = 128  # of the environment, or unread
 MAX_ENVIRONMENT: Final = 32_768  # characters; Asterisk's own has about one thousand
 MAX_UNREAD: Final = 65_536  # characters of lines that nobody has read yet
+MAX_HANGUPS: Final = 3  # Asterisk says it once; from then on it is a line like any other
 MAX_COMMAND: Final = 2000  # bytes; Asterisk before 2025 cuts a longer one
 COMMAND_SECONDS: Final = 10.0  # for a command that does not wait for the caller
 PROMPT_SECONDS: Final = 90.0  # the longest sound that we let play
@@ -96,6 +97,7 @@ class Wire(asyncio.Protocol):
         self._unread = bytearray()
         self._lines: deque[str] = deque()
         self._waiting = 0  # characters in them
+        self._hangups = 0
         self._arrival: asyncio.Future[None] | None = None
         self._commanding = False  # the environment is over: HANGUP is now a word of its own
         self.peer = ""
@@ -118,7 +120,8 @@ class Wire(asyncio.Protocol):
         while (end := self._unread.find(b"\n")) >= 0:
             line = self._unread[:end].decode("utf-8", "replace").rstrip("\r")
             del self._unread[: end + 1]
-            if self._commanding and line == "HANGUP":
+            if self._commanding and line == "HANGUP" and self._hangups < MAX_HANGUPS:
+                self._hangups += 1
                 self.hung_up.set()
                 continue
             self._lines.append(line)

@@ -13,12 +13,15 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from ivr_agi import flow, metrics, prompts
+from ivr_agi.agi import CommandRefused
 from ivr_agi.call import GaveUp, NoSound
 from ivr_agi.flow import TRANSITIONS, Event, State
 from ivr_agi.model import Hangup, PayStatus
 from ivr_agi.payments import JournalError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ivr_agi.call import Call
     from ivr_agi.session import Payment
 
@@ -40,6 +43,9 @@ async def converse(call: Call, payment: Payment) -> None:
     except JournalError as error:
         log.error("journal.failed", state=payment.state, error=str(error))
         payment.broken("not-recorded")
+    except CommandRefused as refused:  # Asterisk is of another kind than we know, or is none
+        log.error("agi.refused", state=payment.state, error=str(refused))
+        payment.broken("out-of-order")
     except Exception:
         log.exception("call.broken", state=payment.state)
         payment.broken("out-of-order")
@@ -49,19 +55,29 @@ async def converse(call: Call, payment: Payment) -> None:
     await payment.release(variables["PAYREASON"] or "not-finished")
     told = False
     try:
-        for name, value in variables.items():
-            await call.tell_dialplan(name, value)
-        told = True
+        told = await tell(call, variables)
         await say_goodbye(call, payment)
     except Hangup:
         pass  # the dialplan has been told, or nobody is left to tell
-    except (GaveUp, NoSound) as error:
+    except (GaveUp, NoSound, CommandRefused) as error:
         log.warning("call.end_not_heard", why=type(error).__name__)
     finally:
         seconds = clock() - since
         summary = payment.summary() | {"tries": call.tried, "language": call.language, "told": told}
         log.info("call.ended", **summary, seconds=round(seconds, 1))
         metrics.call_ended(variables["PAYSTATUS"], variables["PAYCODE"], seconds)
+
+
+async def tell(call: Call, variables: Mapping[str, str]) -> bool:
+    """Set each variable, also when Asterisk refuses another; returns whether it took them all."""
+    told = True
+    for name, value in variables.items():
+        try:
+            await call.tell_dialplan(name, value)
+        except CommandRefused as refused:
+            log.error("agi.refused", variable=name, error=str(refused))
+            told = False
+    return told
 
 
 async def run(call: Call, payment: Payment) -> None:

@@ -30,7 +30,16 @@ QUIET = ("httpx", "httpcore", "sqlalchemy", "alembic", "asyncio")
 
 # What anybody who can connect could have us say without end; the metrics count each.
 CROWDED: Final = frozenset(
-    {"peer.refused", "peer.full", "server.full", "server.crowded", "caller.full", "call.lost", "agi.flooded"}
+    {
+        "peer.refused",
+        "peer.full",
+        "server.full",
+        "server.crowded",
+        "caller.full",
+        "call.lost",
+        "agi.flooded",
+        "agi.refused",
+    }
 )
 PER_SECOND: Final = 5  # lines of each
 

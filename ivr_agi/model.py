@@ -110,6 +110,7 @@ _APART = r"[\W_]{0,4}"  # what may stand between two digits of one number: "6037
 _DIGITS = re.compile(rf"\d(?:{_APART}\d){{4,}}")  # \d: Persian digits, too
 # Looked for from each group of digits on, since one number may follow another.
 _CARD = re.compile(rf"(?<!\d)(?=(\d(?:{_APART}\d){{15}})(?!\d))")
+_ESCAPED = re.compile(r"\\u00(3[0-9])")  # a digit as JSON may have it
 # From the beginning of a word on: from each place of it, a long one would take for ever.
 _ENCODED = re.compile(
     r"(?<![A-Za-z0-9+/_=-])(?=[A-Za-z+/_=-]*[0-9])(?=[0-9+/_=-]*[A-Za-z])[A-Za-z0-9+/_=-]{12,}"
@@ -123,6 +124,7 @@ def ascii_digits(text: str) -> str:
 
 def mask_digits(text: str) -> str:
     """Mask whatever could be a card number or a PIN inside somebody else's text (a gateway's message)."""
+    text = _ESCAPED.sub(lambda found: chr(int(found[1], 16)), text)
     return _DIGITS.sub("[masked]", _ENCODED.sub("[masked]", text))
 
 

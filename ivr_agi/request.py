@@ -62,9 +62,9 @@ def read_request(
     given: dict[str, str] = {}
     for key, value in _pairs(environment):
         if "\ufffd" in value:  # what was no UTF-8: two orders could look like one
-            raise BadRequest("bad-encoding", f"{key[:40]!r} is not UTF-8")
+            raise BadRequest("bad-encoding", f"{_shown(key, 15)} is not UTF-8")
         if key not in KNOWN:
-            raise BadRequest("unknown-argument", f"{key[:40]!r} (known: {', '.join(KNOWN)})")
+            raise BadRequest("unknown-argument", f"{_shown(key, 15)} (known: {', '.join(KNOWN)})")
         if key in given:
             raise BadRequest("duplicate-argument", f"{key} comes twice")
         given[key] = value
@@ -95,7 +95,7 @@ def _pairs(environment: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     _scheme, _, rest = environment.get("request", "").partition("://")
     path, _, query = rest.partition("/")[2].partition("?")
     if path != "pay":
-        raise BadRequest("unknown-path", f"/{path[:40]} (the address is agi://HOST:PORT/pay)")
+        raise BadRequest("unknown-path", f"/{path[:15]} (the address is agi://HOST:PORT/pay)")
     for part in query.split("&") if query else ():
         key, equals, value = part.partition("=")
         if not equals:
@@ -103,7 +103,7 @@ def _pairs(environment: Mapping[str, str]) -> Iterator[tuple[str, str]]:
         try:
             yield unquote(key, errors="strict"), unquote(value, errors="strict")
         except UnicodeDecodeError:
-            raise BadRequest("bad-encoding", f"{key[:40]!r} is not UTF-8") from None
+            raise BadRequest("bad-encoding", f"{_shown(key, 15)} is not UTF-8") from None
     number = 1
     while (argument := environment.get(f"arg_{number}")) is not None:
         number += 1

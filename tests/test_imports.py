@@ -39,7 +39,7 @@ MAY_IMPORT = {
     "charge": {"model", "outcomes", "payments", "prompts", "request", "settings"},
     "demo": {"gateway", "journal", "model", "payments", "server", "settings", "simulator"},
     "flow": {"call", "model", "orders", "outcomes", "payments", "prompts", "request", "session"},
-    "conversation": {"call", "flow", "metrics", "model", "payments", "prompts", "session"},
+    "conversation": {"agi", "call", "flow", "metrics", "model", "payments", "prompts", "session"},
     "door": {"agi", "metrics", "model", "settings"},
     "server": {
         "door",

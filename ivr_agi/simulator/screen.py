@@ -6,6 +6,7 @@ PIN on the screen once it has been keyed; only an SMS shows a PIN, as a phone's 
 
 from __future__ import annotations
 
+import re
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Final
 
@@ -75,6 +76,7 @@ class Screen:
 
     def begin(self, url: str, caller_id: str) -> None:
         """Show who calls whom."""
+        url = re.sub(r"token=[^&]*", "token=•••", url)
         self._print(Line(Text.assemble(caller_id or "unknown", " → ", url, style="bold cyan"), style="cyan"))
 
     def hint(self, text: str) -> None:
