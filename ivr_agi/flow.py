@@ -215,6 +215,11 @@ async def enter_invoice(call: Call, payment: Payment) -> Event:
         return E.READY
     if payment.orders is None:
         raise RuntimeError("no endpoint to ask: the request should have been refused")
+    try:
+        await payment.payments.check_order("", name_caller(payment.caller_id))
+    except Refused as refused:  # before he keys an invoice for nothing, and the shop is asked
+        payment.end(refused.reason)
+        return E.REFUSED
     mobile = payment.request.mobile or Msisdn.parse(payment.caller_id)
     lead: tuple[str, ...] = ()
     for _ in range(payment.rules.tries):
@@ -299,7 +304,7 @@ async def send_pin(call: Call, payment: Payment) -> Event:
                 name_caller(payment.caller_id),
             )
         except Refused as refused:
-            payment.end(refused.reason)
+            payment.turn_away(refused.reason)
             return E.REFUSED
         payment.attempt_id = payment.attempt.id
         # Told at once: a call lost later can be found in the journal, one lost without it was not charged.
@@ -312,7 +317,7 @@ async def send_pin(call: Call, payment: Payment) -> Event:
         try:
             answer = await payment.payments.request_pin(payment.attempt, payment.pan)
         except Refused as refused:  # a limit, reached meanwhile
-            payment.end(refused.reason)
+            payment.turn_away(refused.reason)
             return E.REFUSED
         payment.pin_asked_at = asyncio.get_running_loop().time()
     if answer.verdict is OtpVerdict.SENT:
@@ -355,12 +360,16 @@ async def pay(call: Call, payment: Payment) -> Event:
     async with call.please_wait():  # a caller who has gone by now raises Hangup: nothing was sent
         answer = await payment.payments.pay(*payment.submit(), gone=lambda: call.hung_up)
         payment.settle(answer)
+        explained = answer.verdict is not Verdict.DECLINED or await payment.explains(answer.code)
     if payment.result and payment.result.status is PayStatus.HANGUP:
         raise Hangup("the caller has hung up before the request left")
     match answer.verdict:
         case Verdict.PAID:
             return E.PAID
         case Verdict.DECLINED:
+            if not explained:
+                payment.say_no_more()
+                return E.DECLINED
             return await _declined(call, payment, answer.code)
         case Verdict.FAILED:
             return E.FAILED
@@ -370,13 +379,7 @@ async def pay(call: Call, payment: Payment) -> Event:
 
 async def _declined(call: Call, payment: Payment, code: str) -> Event:
     """Go on as outcomes.DECLINES says: a new PIN or another card in the same call, up to a cap."""
-    rules = payment.rules
-    if payment.attempt_id and not await payment.payments.explains(
-        payment.attempt_id, rules.declines_explained
-    ):
-        payment.say_no_more()
-        return E.DECLINED
-    said = payment.result.prompts if payment.result else ()
+    rules, said = payment.rules, payment.result.prompts if payment.result else ()
     more_pins = payment.pins < rules.max_pins and payment.submissions < rules.max_payments
     match outcomes.decline(code).next:
         case Next.NEW_PIN if more_pins:

@@ -23,6 +23,7 @@ import structlog
 from ivr_agi import https
 from ivr_agi.https import verified_tls
 from ivr_agi.model import (
+    MASKED,
     Method,
     OtpAnswer,
     OtpVerdict,
@@ -317,9 +318,13 @@ def _read_reply(body: bytes | None) -> Reply | None:
     return Reply(status, fields, reply.get("errors"))
 
 
+_SPOKEN = re.compile(rb'"status\\*"\s*:\s*\\*"?(?:[01]|true|false)\b')  # also in JSON within JSON
+
+
 def _tells_of_pay(body: bytes) -> bool:
     """Whether a refusal speaks of a payment's outcome after all: then it is no clear refusal."""
-    told = b'"refID"' in body or re.search(rb'"status"\s*:\s*"?(?:[01]|true|false)\b', body) is not None
+    body = body.removeprefix(b"\xef\xbb\xbf")
+    told = b'"refID"' in body or _SPOKEN.search(body) is not None
 
     def look(pairs: list[tuple[str, Any]]) -> None:  # at each object, and at each of two equal keys
         nonlocal told
@@ -328,9 +333,10 @@ def _tells_of_pay(body: bytes) -> bool:
             told = told or outcome or name == "refID"
 
     try:
-        json.loads(body.decode("utf-8-sig"), object_pairs_hook=look)
-    except (ValueError, RecursionError):  # a page; or JSON that was cut, and may have gone on to say it
-        told = told or body.lstrip()[:1] in (b"{", b"[")
+        json.loads(body.decode(), object_pairs_hook=look)
+    except (ValueError, RecursionError):  # a page; or what was cut, packed or coded, and may say it after all
+        cut = body.lstrip()[:1] in (b"{", b"[") or body.count(b"{") > body.count(b"}")
+        told = told or cut or b"\0" in body or body.startswith(b"\x1f\x8b")
     return told
 
 
@@ -358,7 +364,7 @@ def _is_ref_id(text: str) -> bool:
 
 
 def _without(secrets: Sequence[Secret], text: str) -> str:
-    return "[masked]" if any(_repeats(text, secret) for secret in secrets) else text
+    return MASKED if any(_repeats(text, secret) for secret in secrets) else text
 
 
 def _repeats(text: str, secret: Secret) -> bool:
@@ -371,5 +377,5 @@ def _repeats(text: str, secret: Secret) -> bool:
             parts = {hidden[place : place + SHOWN] for place in range(len(hidden) - SHOWN + 1)}
             return any(part in said or part[::-1] in said for part in parts)
         case Pin():  # inside of a longer number it would be chance
-            return hidden in re.findall(r"\d+", said) or said in (hidden, hidden[::-1])
+            return hidden in re.findall(r"\d+", said) or said == hidden
     return len(hidden) >= SHOWN and hidden in said

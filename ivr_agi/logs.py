@@ -41,6 +41,7 @@ CROWDED: Final = frozenset(
         "agi.refused",
     }
 )
+MOST_OF_VALUE: Final = 4000  # characters; but for a traceback
 PER_SECOND: Final = 5  # lines of each
 
 _CARD = re.compile(r"(?<![0-9])[0-9]{16}(?![0-9])")
@@ -131,6 +132,8 @@ def _clean(value: Any, *, multiline: bool) -> Any:
     if value is None or isinstance(value, (bool, int, float)):
         return value
     text = value if isinstance(value, str) else str(value)
+    if not multiline and len(text) > MOST_OF_VALUE:
+        text = text[:MOST_OF_VALUE] + "…"
     if len(text) >= 16:  # noqa: PLR2004 - digits of a card
         text = _CARD.sub(lambda found: mask_pan(found[0]) if luhn(found[0]) else found[0], text)
         text = mask_cards(text)

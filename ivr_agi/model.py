@@ -22,7 +22,7 @@ class Secret:
     __slots__ = ("__text",)
 
     def __init__(self, text: str) -> None:
-        self.__text = text
+        self.__text = str.__str__(text)  # plain, also of Keys, which would go out as their mask
 
     def reveal(self) -> str:
         """Return what is hidden; for the gateway's request body only."""
@@ -106,6 +106,7 @@ def mask_pan(digits: str) -> str:
     return f"{digits[:6]}******{digits[-4:]}"
 
 
+MASKED: Final = "[masked]"
 _APART = r"[\W_]{0,4}"  # what may stand between two digits of one number: "6037", "9912", …
 _DIGITS = re.compile(rf"\d(?:{_APART}\d){{4,}}")  # \d: Persian digits, too
 # Looked for from each group of digits on, since one number may follow another.
@@ -125,7 +126,7 @@ def ascii_digits(text: str) -> str:
 def mask_digits(text: str) -> str:
     """Mask whatever could be a card number or a PIN inside somebody else's text (a gateway's message)."""
     text = _ESCAPED.sub(lambda found: chr(int(found[1], 16)), text)
-    return _DIGITS.sub("[masked]", _ENCODED.sub("[masked]", text))
+    return _DIGITS.sub(MASKED, _ENCODED.sub(MASKED, text))
 
 
 def mask_cards(text: str) -> str:
@@ -171,8 +172,10 @@ class Msisdn(str):
 def name_caller(caller_id: str) -> str:
     """One name for one caller, in whatever form a trunk gives his number; '' where it is withheld."""
     compact = "".join(c for c in caller_id if c.isalnum() or c in "+*#@.")[:40]
+    if national := re.fullmatch(r"(?:\+98|0098|98|0)?([1-9][0-9]{9})", compact, re.ASCII):
+        compact = f"+98{national[1]}"
     enough = sum(c.isdigit() for c in compact) >= 3  # noqa: PLR2004 - "unknown", "anonymous", "0" name nobody
-    return Msisdn.parse(caller_id) or (mask_cards(compact) if enough else "")
+    return Msisdn.parse(caller_id) or (mask_cards(compact.lower()) if enough else "")
 
 
 class Language(StrEnum):

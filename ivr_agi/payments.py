@@ -32,7 +32,7 @@ from ivr_agi.journal import (
     Who,
     make_key,
 )
-from ivr_agi.model import OtpAnswer, OtpVerdict, PayAnswer, Verdict
+from ivr_agi.model import MASKED, OtpAnswer, OtpVerdict, PayAnswer, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -47,6 +47,7 @@ log = structlog.get_logger()
 
 SETTLE_WAITS: Final = (0.1, 0.5, 1, 2, 4, 8, 16, 30)  # seconds between tries to write; the last one again
 CALLER_WAITS: Final = 20.0  # seconds that a caller waits for an outcome to be written
+COUNT_WAITS: Final = 2.0  # and for a count of declines
 LAST_TRIES: Final = 60.0  # seconds for what is still owed when the server stops
 FENCE: Final = 20.0  # seconds between asking for `sent` to be written and the request's leaving
 
@@ -121,7 +122,7 @@ class Payments:
     async def check_order(self, order_id: str, caller: str = "") -> None:
         """Raise Refused if the order is paid, being paid or in doubt, or a limit is reached.
 
-        caller: name_caller's, '' if withheld. Raises JournalError when out of order.
+        Either may be '': not known yet, or withheld. Raises JournalError when out of order.
         """
         self._check_journal()
         try:
@@ -181,8 +182,12 @@ class Payments:
         answer = await metrics.timed("otp-v2", asked)
         if answer.verdict is OtpVerdict.SENT:
             await self._journal.step(attempt.id, AttemptState.OTP_SENT)
-        else:
+        elif answer.verdict is OtpVerdict.UNCLEAR:
             await self._journal.note(attempt.id, f"otp-v2 {answer.verdict}: {answer.detail}")
+        else:
+            left = answer.verdict is OtpVerdict.REFUSED
+            note = f"otp-v2 {answer.verdict}: {answer.detail}"
+            await self._journal.pin_not_sent(attempt.id, note, left=left)
         log.info("otp.answered", attempt=attempt.id, verdict=answer.verdict, detail=answer.detail)
         return answer
 
@@ -194,8 +199,9 @@ class Payments:
         if not most:
             return True
         try:
-            return await self._journal.declines(attempt_id) <= most
-        except JournalError:
+            async with asyncio.timeout(COUNT_WAITS):
+                return await self._journal.declines(attempt_id) <= most
+        except (JournalError, TimeoutError):
             return False
 
     async def abandon(self, attempt: Attempt, reason: str) -> None:
@@ -347,6 +353,8 @@ class Payments:
             review = outcomes.Review.CHARGED
         elif answer.verdict is Verdict.DECLINED:
             review = outcomes.decline(answer.code).review
+        elif answer.ref_id == MASKED:  # paid; its number cannot be told from a secret that was repeated
+            review = outcomes.Review.CHECK
         try:
             await self._journal.step(
                 attempt.id,

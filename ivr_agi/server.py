@@ -174,7 +174,7 @@ class Server:
         payment.order_id = payment.request.order_id or ""
         payment.amount = payment.request.amount or 0
         structlog.contextvars.bind_contextvars(
-            uniqueid=payment.call_id, channel=environment.get("channel", ""), order=payment.order_id
+            uniqueid=payment.call_id, channel=environment.get("channel", "")[:80], order=payment.order_id
         )
         log.info("call.begun", peer=wire.peer, amount=payment.amount)
         if payment.refusal:
@@ -185,6 +185,6 @@ class Server:
                 cure=payment.refusal.cure,
             )
         elif not self._door.knows(wire, name_caller(payment.caller_id)):
-            log.warning("caller.full", caller=payment.caller_id, cure="raise IVR_AGI_MAX_CALLS_PER_CALLER")
+            log.warning("caller.full", cure="raise IVR_AGI_MAX_CALLS_PER_CALLER")
             payment.crowded = True
         return payment

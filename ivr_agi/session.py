@@ -87,6 +87,13 @@ class Payment:
         ending = outcomes.ENDINGS[reason]
         self.result = Result(ending.status, reason, prompts=ending.prompts)
 
+    def turn_away(self, reason: str) -> None:
+        """Our own rules let it go no further; what the bank has said before that still stands."""
+        if self.result is not None and self.result.status is PayStatus.DECLINED:
+            self.result = replace(self.result, reason=reason, prompts=outcomes.ENDINGS[reason].prompts)
+        else:
+            self.end(reason)
+
     def refuse(self, refusal: BadRequest) -> None:
         """End because of what the dialplan asked for."""
         self.result = Result(
@@ -141,6 +148,15 @@ class Payment:
         if self.result is not None:
             closing = ("too-many-cards",) if reason == "too-many-cards" else ()
             self.result = replace(self.result, reason=reason, prompts=(*self.result.prompts, *closing))
+
+    async def explains(self, code: str) -> bool:
+        """Whether the reason of the last decline is told.
+
+        What tells something of the card may be kept back; what tells him not to pay again, never.
+        """
+        if self.attempt_id is None or outcomes.decline(code).review is not outcomes.Review.NONE:
+            return True
+        return await self.payments.explains(self.attempt_id, self.rules.declines_explained)
 
     def say_no_more(self) -> None:
         """A decline whose reason the caller is not told: the line answers no questions about cards."""

@@ -10,7 +10,17 @@ from line import CARD, MOBILE, open_line
 
 from ivr_agi import outcomes
 from ivr_agi.cardhash import CardHash
-from ivr_agi.journal import AttemptState, Journal, NewAttempt, OverLimit, Who, velocity
+from ivr_agi.journal import (
+    AttemptState,
+    IllegalStep,
+    Journal,
+    JournalError,
+    NewAttempt,
+    OverLimit,
+    Who,
+    velocity,
+)
+from ivr_agi.journal.engine import open_engine
 from ivr_agi.journal.tables import happening
 from ivr_agi.limits import Counted, Limit, Limits, Scope, read_limits
 from ivr_agi.model import Pan, PayStatus, Secret, luhn
@@ -137,13 +147,61 @@ async def test_sms_cannon(tmp_path):
         assert other.status == "PAID"
 
 
-async def test_the_gateways_refusals_count(tmp_path):
-    """A PIN that the gateway refuses, or that nobody answers for, has been asked for all the same."""
+async def test_pins_that_may_have_been_sent_count(tmp_path):
+    """A PIN that nobody answers for has been asked for all the same: an SMS may be on its way."""
     async with open_line(tmp_path, limit_card="3/hour", max_pins=9, otp_timeout=0.2) as line:
         line.gateway.rules.append(Rule(Outcome(fault=Fault.SILENCE), service="otp-v2"))
         ended = await line.call(line.buyer(otp_failed=["1"] * 9))
         assert ended.reason == "limit-card"
         assert line.services() == ["otp-v2"] * 3
+
+
+async def test_refused_pins_are_declines(tmp_path):
+    """That the gateway sends a card no PIN is an answer, too, to whoever tries cards."""
+    async with open_line(tmp_path, limit_caller="2 declines/hour") as line:
+        line.gateway.rules.append(
+            Rule(Outcome(body=b'{"status": 0, "data": [], "errors": ["no"]}'), service="otp-v2")
+        )
+        for number in range(3):
+            ended = await line.call(line.buyer(otp_failed=[HANG_UP]), f"amount=50000&order_id=O{number}")
+        assert ended.reason == "limit-caller"
+        assert line.services() == ["otp-v2"] * 2
+
+
+async def test_an_outage_closes_no_line(tmp_path):
+    """What never left for the gateway counts for nothing: when it is back, so are the callers."""
+    async with open_line(
+        tmp_path, limit_total="2/hour, 2 failures/hour", limit_card="2 failures/hour"
+    ) as line:
+        with pytest.MonkeyPatch.context() as away:
+            away.setattr(line.payments._gateway, "_url", "http://127.0.0.1:9/api")
+            for number in range(3):
+                ended = await line.call(line.buyer(otp_failed=["1"] * 9), f"amount=50000&order_id=O{number}")
+                assert ended.reason == "pin-not-sent"
+        assert (await line.call(line.buyer())).status == "PAID"
+
+
+async def test_declined_and_then_over_the_limit(tmp_path):
+    """What the bank has said stands: DECLINED with its code; the limit is why no other card was tried."""
+    async with open_line(tmp_path, limit_caller="1/hour") as line:
+        line.gateway.rules.append(Rule(Outcome(code="51"), service="pay"))
+        ended = await line.call(line.buyer(enter_card=[CARD, OTHER_CARD]))
+        assert (ended.status, ended.reason) == ("DECLINED", "limit-caller")
+        assert ended.variables["PAYCODE"] == "51"
+        assert ended.heard[-3:] == ["over-limit", "try-later", "goodbye"]
+
+
+async def test_invoices_are_not_for_everybody(tmp_path):
+    """With `order_id=ask` a caller over his limit keys no invoice, and the shop is not asked."""
+    async with open_line(tmp_path, limit_caller="1/hour") as line:
+        await line.call(line.buyer())
+        line.server._orders = object()  # whoever asked it would fail
+        for reason, prompt in (("limit-caller", "over-limit"), ("paused", "paused")):
+            if reason == "paused":
+                line.journal.pause("sara", "")
+            ended = await line.call(line.buyer(), "order_id=ask")
+            assert (ended.status, ended.reason) == ("REFUSED", reason)
+            assert ended.heard == ["welcome", prompt, "try-later", "goodbye"]
 
 
 # -- in the journal ----------------------------------------------------------------------------------
@@ -251,6 +309,18 @@ async def test_different_callers_of_one_card(counted):
     await journal.reserve(attempt_of("X", "+989120000001"))
 
 
+async def test_cards_with_one_mask_are_many(counted):
+    """Whoever tries the digits between a mask's ends tries many cards, not one."""
+    keyed = CardHash([Secret("k" * 32)])
+    journal = counted(caller="3 cards/day")
+    twins = twin_cards(4)
+    for number, card in enumerate(twins[:3]):
+        await journal.reserve(attempt_of(f"O{number}", card=card, hashes=keyed))
+    with pytest.raises(OverLimit, match="3 cards/day"):
+        await journal.reserve(attempt_of("X", card=twins[3], hashes=keyed))
+    await journal.reserve(attempt_of("X", card=twins[0], hashes=keyed))
+
+
 async def test_two_cards_with_one_mask(counted):
     """With CARD_KEYS they are two; without, one: rather too strict than too lax."""
     twins = twin_cards()
@@ -264,10 +334,10 @@ async def test_two_cards_with_one_mask(counted):
         await journal.reserve(attempt_of("C", card=twins[1]))
 
 
-def twin_cards():
-    """Two cards with the same first six and last four digits."""
-    twins = [card for number in range(100_000) if luhn(card := f"603799{number:06}7893")]
-    return twins[:2]
+def twin_cards(count=2):
+    """Cards with the same first six and last four digits."""
+    every = (f"603799{number:06}7893" for number in range(10**6))
+    return list(islice((card for card in every if luhn(card)), count))
 
 
 def make_cards(count):
@@ -286,6 +356,11 @@ async def test_a_window_slides(counted):
     with journal._engine.begin() as connection:
         velocity.forget(connection)
         assert len(connection.execute(happening.select()).all()) == 1
+        connection.execute(happening.update().values(at="2099-01-01T00:00:00.000+00:00"))
+    await journal.reserve(attempt_of("C"))  # a clock that was wrong once closes no line for ever
+    with journal._engine.begin() as connection:
+        velocity.forget(connection)
+        assert len(connection.execute(happening.select()).all()) == 1
 
 
 async def test_lost_answer_counts_once(counted):
@@ -297,9 +372,55 @@ async def test_lost_answer_counts_once(counted):
                 connection, attempt_of("A"), "k" * 32, again=True
             )
         )
-    await journal.reserve(attempt_of("B"))
+    other = await journal.reserve(attempt_of("B"))
     with pytest.raises(OverLimit):
         await journal.reserve(attempt_of("C"))
+    more = counted(card="3/hour")
+    for _ in range(2):
+        await more._write(
+            lambda connection, _again: more._scribe.ask_pin(
+                connection, other, attempt_of("B").who, "p" * 32, again=True
+            )
+        )
+    assert more.attempt(other)[0]["pins_asked"] == 2
+
+
+async def test_what_is_over_asks_for_no_pin(counted):
+    """An attempt that another server has let go of, or that has been paid, gets no SMS."""
+    journal = counted()
+    gone = await journal.reserve(attempt_of("A"))
+    await journal.step(gone, AttemptState.FAILED)
+    with pytest.raises(IllegalStep, match="no PIN is sent for it"):
+        await journal.ask_pin(gone, attempt_of("A").who)
+
+
+async def test_a_withdrawn_reservation_counts_for_nothing(counted):
+    """Nothing was asked of the gateway for it."""
+    journal = counted(card="1/hour, 1 failures/hour")
+    await journal.reserve(attempt_of("A"), key="k" * 32)
+    await journal.withdraw("k" * 32, "not-recorded")
+    await journal.reserve(attempt_of("A"))
+
+
+async def test_one_that_counts_and_does_not_end(counted, request, journal_url):
+    """Another server is frozen while it counts: reservations are refused within seconds, outcomes are written."""
+    if request.config.option.journal != "postgresql":
+        pytest.skip("SQLite has one writer: a frozen one holds up everybody, and is gone with its process")
+    journal = counted(total="9/hour")
+    paying = await journal.reserve(attempt_of("A"))
+    await journal.step(paying, AttemptState.OTP_SENT)
+    frozen = open_engine(journal_url)
+    with frozen.connect() as other:
+        other.exec_driver_sql("SELECT pg_advisory_xact_lock(4574)")
+        tries = [journal.reserve(attempt_of(f"O{number}")) for number in range(5)]
+        reserving = asyncio.gather(*tries, return_exceptions=True)
+        async with asyncio.timeout(10):
+            await journal.step(paying, AttemptState.SENT)
+            results = await reserving
+        assert all(isinstance(result, JournalError) for result in results)
+        assert not journal.trouble
+    frozen.dispose()
+    await journal.reserve(attempt_of("B"))
 
 
 @pytest.mark.sqlite("its query planner")
@@ -340,6 +461,17 @@ async def test_no_oracle(tmp_path):
             assert (ended.status, ended.variables["PAYCODE"]) == (PayStatus.DECLINED, code)
         assert heard == [["error-14"], ["error-51"], ["declined", "goodbye"], ["declined", "goodbye"]]
         assert ended.reason == "not-explained"
+
+
+@pytest.mark.parametrize("code", ["20", "80", "94", "907"])
+async def test_what_keeps_from_paying_twice_is_always_told(tmp_path, code):
+    """That he may have paid, and is not to pay again, is said however many declines there were."""
+    async with open_line(tmp_path, declines_explained=1) as line:
+        for number in range(3):
+            line.gateway.rules[:] = [Rule(Outcome(code=code), service="pay")]
+            ended = await line.call(line.buyer(), f"amount=50000&order_id=O{number}")
+            assert "declined" not in ended.heard
+            assert (outcomes.decline(code).prompt in ended.heard, ended.status) == (True, "DECLINED")
 
 
 async def test_no_oracle_for_a_forger(tmp_path):

@@ -40,6 +40,19 @@ async def test_what_is_under_way_ends_well(line):
     assert line.services() == ["otp-v2", "pay"]
 
 
+async def test_a_new_pin_is_under_way_too(line):
+    """Paused while a caller waits for an SMS that does not come: he has a new one sent, and pays."""
+    again, pin = Thinking("*#"), Thinking("")
+    calling = asyncio.create_task(line.call(line.buyer(enter_pin=[again, pin])))
+    await again.asked.wait()
+    line.journal.pause("sara", "")
+    again.go_on.set()
+    await pin.asked.wait()
+    pin.keys = line.pin()()
+    pin.go_on.set()
+    assert (await calling).status == "PAID"
+
+
 async def test_payment_under_way(line):
     """Paused while the bank is asked: the answer is taken and told as ever."""
     answer = asyncio.Event()

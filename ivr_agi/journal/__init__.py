@@ -101,15 +101,31 @@ class Journal:
         """
         name = key or make_key()
         return await self._write(
-            lambda connection, again: self._scribe.reserve(connection, new, name, again=again)
+            lambda connection, again: self._scribe.reserve(connection, new, name, again=again), counting=True
         )
 
     async def ask_pin(self, attempt_id: int, who: Who) -> None:
         """Count one more PIN of an attempt, before it is asked for.
 
-        Raises OverLimit, Paused, IllegalStep, JournalError.
+        Raises OverLimit, IllegalStep, JournalError.
         """
-        await self._write(lambda connection, _again: self._scribe.ask_pin(connection, attempt_id, who))
+        key = make_key()
+        await self._write(
+            lambda connection, again: self._scribe.ask_pin(connection, attempt_id, who, key, again=again),
+            counting=True,
+        )
+
+    async def pin_not_sent(self, attempt_id: int, note: str, *, left: bool) -> None:
+        """The PIN that was asked for has been refused (left), or nothing of the request left.
+
+        Raises JournalError.
+        """
+        key = make_key()
+        await self._write(
+            lambda connection, again: self._scribe.pin_not_sent(
+                connection, attempt_id, note, key, left=left, again=again
+            )
+        )
 
     async def withdraw(self, key: str, reason: str) -> None:
         """Let go of what a `reserve` that raised JournalError may have begun. Raises JournalError."""
@@ -167,14 +183,15 @@ class Journal:
         return await self._look(lambda connection: steps.holder(connection, order_id))
 
     async def may_begin(self, who: Who) -> None:
-        """Look, without a promise, whether an attempt could begin.
+        """Look, without a promise, whether an attempt could begin; what is not known yet is left out.
 
         Raises OrderHeld, OverLimit, Paused, JournalError.
         """
 
         def look(connection: sa.Connection) -> None:
-            if (state := steps.holder(connection, who.order_id)) is not None:
+            if who.order_id and (state := steps.holder(connection, who.order_id)) is not None:
                 raise OrderHeld(state)
+            velocity.check_pause(connection)
             velocity.check(connection, who, self._scribe.limits)
 
         await self._look(look)
@@ -197,9 +214,14 @@ class Journal:
         """Commit a write that changes nothing that counts. Raises JournalError if none can be made."""
         await self._write(probe)
 
-    async def _write(self, do: Callable[[sa.Connection, bool], T], *, again: bool = False) -> T:
+    async def _write(
+        self, do: Callable[[sa.Connection, bool], T], *, again: bool = False, counting: bool = False
+    ) -> T:
+        counting = counting and bool(self._scribe.limits.each)
         with metrics.journal_commit_seconds.time():
-            return await _in_time(asyncio.wrap_future(self._writer.submit(do, again=again)))
+            return await _in_time(
+                asyncio.wrap_future(self._writer.submit(do, again=again, counting=counting))
+            )
 
     async def _look(self, job: Callable[[sa.Connection], T]) -> T:
         try:

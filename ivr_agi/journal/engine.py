@@ -37,7 +37,9 @@ POSTGRESQL: Final = {
     "keepalives_count": 3,
     "application_name": "ivr-agi",
     "options": "-c synchronous_commit=on -c lock_timeout=5s -c statement_timeout=10s"
-    " -c idle_in_transaction_session_timeout=30s",
+    " -c idle_in_transaction_session_timeout=30s"
+    # A snapshot older than a lock would not see what the one before us has written.
+    " -c default_transaction_isolation=read\\ committed",
 }
 
 

@@ -62,6 +62,11 @@ class NewAttempt:
     hashes: tuple[str, ...] = ()
 
     @property
+    def row(self) -> dict[str, Any]:
+        """Its columns of `attempt`."""
+        return {name: value for name, value in asdict(self).items() if name != "hashes"}
+
+    @property
     def who(self) -> Who:
         """Whose limits it counts against."""
         return Who(self.order_id, self.caller, self.card, self.hashes)
@@ -86,10 +91,11 @@ class Scribe:
             return done
         if state is not None:
             raise OrderHeld(state)
-        velocity.check(connection, new.who, self.limits, counting=True)
+        velocity.check_pause(connection)
+        velocity.check(connection, new.who, self.limits)
         now = timestamp()
         values = {
-            **{name: value for name, value in asdict(new).items() if name != "hashes"},
+            **new.row,
             "state": AttemptState.CREATED,
             "holds_order": True,
             "owner": self.owner,
@@ -112,12 +118,25 @@ class Scribe:
         velocity.record_pin(connection, attempt_id)
         return int(attempt_id)
 
-    def ask_pin(self, connection: sa.Connection, attempt_id: int, who: Who) -> None:
-        """Count one more PIN of an attempt under way. Raises OverLimit, Paused, IllegalStep."""
-        if state_of(connection, attempt_id) not in OPEN - {AttemptState.SENT}:
+    def ask_pin(self, connection: sa.Connection, attempt_id: int, who: Who, key: str, *, again: bool) -> None:
+        """Count one more PIN of an attempt under way. Raises OverLimit, IllegalStep."""
+        if again and find(connection, key) is not None:
+            return
+        state = state_of(connection, attempt_id)
+        if state not in OPEN - {AttemptState.SENT}:
             raise IllegalStep(f"attempt {attempt_id} is over; no PIN is sent for it")
-        velocity.check(connection, who, self.limits, counting=True)
+        velocity.check(connection, who, self.limits)
         velocity.record_pin(connection, attempt_id)
+        self._remember(connection, attempt_id, state, "one more PIN is asked for", timestamp(), key)
+
+    def pin_not_sent(  # noqa: PLR0913 - a step and its names
+        self, connection: sa.Connection, attempt_id: int, note: str, key: str, *, left: bool, again: bool
+    ) -> None:
+        """The PIN that was asked for has not been sent. left: whether a byte of the request did."""
+        if again and find(connection, key) is not None:
+            return
+        (velocity.record_refusal if left else velocity.take_back_pin)(connection, attempt_id)
+        self.note(connection, attempt_id, note, review="", key=key, again=False)
 
     def step(  # noqa: PLR0913 - what a step consists of
         self,
@@ -168,6 +187,7 @@ class Scribe:
         attempt_id = find(connection, key)
         if attempt_id is None or state_of(connection, attempt_id) is not AttemptState.CREATED:
             return
+        velocity.take_back_pin(connection, attempt_id)
         self.step(connection, attempt_id, AttemptState.FAILED, fields={"reason": reason}, key=make_key())
 
     def note(  # noqa: PLR0913 - a line and its names

@@ -25,7 +25,7 @@ import structlog
 
 from ivr_agi import metrics
 from ivr_agi.journal.engine import JournalError, cause
-from ivr_agi.journal.velocity import Refusal
+from ivr_agi.journal.velocity import Refusal, take_turn
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,10 +42,14 @@ PROBE_EVERY: Final = 1.0  # seconds between test writes while out of order
 
 @dataclass(slots=True)
 class Job(Generic[T]):
-    """One piece of work in a transaction. do: is told whether it may have been done before."""
+    """One piece of work in a transaction. do: is told whether it may have been done before.
+
+    counting: it counts against limits, and nobody else may meanwhile.
+    """
 
     do: Callable[[sa.Connection, bool], T]
     again: bool = False
+    counting: bool = False
     future: Future[T] = field(default_factory=Future)
 
 
@@ -69,12 +73,14 @@ class Writer:
             return f"nothing has answered for {PATIENCE:g} s"
         return self._trouble
 
-    def submit(self, do: Callable[[sa.Connection, bool], T], *, again: bool = False) -> Future[T]:
+    def submit(
+        self, do: Callable[[sa.Connection, bool], T], *, again: bool = False, counting: bool = False
+    ) -> Future[T]:
         """Have a job done in a transaction of the thread's; the future ends once it is on disk.
 
         The future raises JournalError when it could not be, or when that is not certain.
         """
-        job = Job(do, again)
+        job = Job(do, again, counting)
         if trouble := self.trouble:
             job.future.set_exception(_refused(trouble))
         else:
@@ -131,6 +137,12 @@ class Writer:
     def _commit(self, jobs: list[Job[Any]]) -> None:
         try:
             self._transact(jobs)
+        except NotOurTurn as error:  # the others need not wait for another server
+            for job in jobs:
+                if job.counting:
+                    job.future.set_exception(_refused(str(error)))
+            if rest := [job for job in jobs if not job.counting]:
+                self._commit(rest)
         except Exception as error:  # noqa: BLE001 - a bug, too: no job may hang
             if _is_a_jobs(error):
                 self._one_by_one(jobs, error)
@@ -167,6 +179,8 @@ class Writer:
         try:
             with self._engine.begin() as connection:
                 self._connection = connection.connection.driver_connection
+                if any(job.counting for job in jobs):
+                    _take_turn(connection)
                 for job in jobs:
                     try:
                         outcomes.append((job, job.do(connection, job.again), None))
@@ -207,6 +221,19 @@ class Writer:
         self._trouble = _why(error)
         with suppress(Exception):
             self._engine.dispose()  # what the connection knows of the disk may be no longer true
+
+
+class NotOurTurn(Exception):  # noqa: N818 - an answer, not a fault
+    """Another server counts, and does not come to an end."""
+
+
+def _take_turn(connection: sa.Connection) -> None:
+    try:
+        take_turn(connection)
+    except sa.exc.OperationalError as error:
+        if getattr(error.orig, "sqlstate", "") not in CROSSED:
+            raise
+        raise NotOurTurn("another server counts, and does not come to an end") from None
 
 
 def cut(connection: Any) -> None:

@@ -128,8 +128,8 @@ class Line:
 
     # -- a transport, as the server's wire sees it ------------------------------------------------
 
-    def get_extra_info(self, _name: str) -> tuple[str, int]:
-        return "127.0.0.1", 40_000
+    def get_extra_info(self, name: str) -> tuple[str, int] | None:
+        return ("127.0.0.1", 40_000) if name == "peername" else None
 
     def write(self, command: bytes) -> None:
         if self.closed:

@@ -34,6 +34,7 @@ from ivr_agi.journal import (
     engine,
     lease,
     tables,
+    velocity,
     writer,
 )
 from ivr_agi.journal.owner import Fate
@@ -140,6 +141,7 @@ class Service:
         patch(httpx, "AsyncClient", self.bank.client())
         wall = SimpleNamespace(now=lambda zone: datetime.fromtimestamp(EPOCH + world.now + self.wall, zone))
         patch(tables, "datetime", wall)
+        patch(velocity, "datetime", wall)
         patch(flow, "datetime", wall)
         structlog.configure(
             processors=[

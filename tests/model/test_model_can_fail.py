@@ -93,13 +93,13 @@ def test_orders_held_in_memory(template, settled_number, monkeypatch, tmp_path):
     def unguarded(self, connection, new, key, *, again):
         del again
         now = steps.timestamp()
-        fields = {**steps.asdict(new), "state": "created", "holds_order": True, "owner": self.owner}
+        fields = {**new.row, "state": "created", "holds_order": True, "owner": self.owner}
         added = sa.insert(attempt).values(**fields, created_at=now, updated_at=now)
         attempt_id = connection.execute(added).inserted_primary_key[0]
         self._remember(connection, attempt_id, AttemptState.CREATED, "", now, key)
         return attempt_id
 
-    async def unchecked(_self, _order_id):
+    async def unchecked(_self, _order_id, _caller):
         pass
 
     monkeypatch.setattr(Payments, "check_order", unchecked)

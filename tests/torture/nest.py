@@ -16,6 +16,8 @@ SETTINGS = {
     "port": 0,
     "sequence": SEQUENCE,
     "otp_cooldown": 0,
+    # These people fail more often than any line lets them.
+    **{f"limit_{scope}": "" for scope in ("caller", "card", "order", "total")},
     "otp_timeout": 2,
     "pay_timeout": 0.5,
     "late_limit": 3,

@@ -122,16 +122,16 @@ def hold_nothing():
             "created_at": now,
             "updated_at": now,
         }
-        begun = sa.insert(attempt).values(**dataclasses.asdict(new), **values).returning(attempt.c.id)
+        begun = sa.insert(attempt).values(**new.row, **values).returning(attempt.c.id)
         attempt_id = connection.execute(begun).scalar_one()
         self._remember(connection, attempt_id, S.CREATED, "", now, key)
         return attempt_id
 
-    async def nobody(_self, _order):
+    async def nobody(_self, _who):
         return None
 
     Journal.__init__ = without_index
-    Journal.standing = nobody
+    Journal.may_begin = nobody
     steps.Scribe.reserve = reserve
 
 

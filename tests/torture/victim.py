@@ -23,6 +23,7 @@ from ivr_agi import cli, gateway, logs, metrics, payments, settings
 from ivr_agi.cli import wiring
 from ivr_agi.https import verified_tls
 from ivr_agi.journal import Journal, lease, owner
+from ivr_agi.server import Server
 
 PR_SET_PDEATHSIG = 1
 libc = ctypes.CDLL(None)
@@ -62,14 +63,14 @@ def say(**words):
 
 def watch_the_start():
     """Say where the server listens, and under which name it owns attempts."""
-    start = cli.Server.start
+    start = Server.start
 
     async def started(server):
         port = await start(server)
         say(port=port, owner=owner.this_process())
         return port
 
-    cli.Server.start = started
+    Server.start = started
 
 
 def change(host, lease_seconds):
