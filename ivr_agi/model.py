@@ -87,7 +87,7 @@ class Pan(Secret):
     @property
     def masked(self) -> str:
         """First six and last four digits, as PCI DSS 3.4.1 allows: `603799******7893`."""
-        return mask_pan(self.reveal())
+        return mask_pan(Keys(self.reveal()))
 
 
 class Pin(Secret):

@@ -209,8 +209,24 @@ def test_secret_for_everybody(tmp_path):
 def test_open_to_everybody(monkeypatch):
     """Anybody could speak FastAGI to the server."""
     monkeypatch.setenv("IVR_AGI_ALLOWED_PEERS", "0.0.0.0/0")
+    monkeypatch.setenv("IVR_AGI_TOKEN", "t" * 16)
     found = [f for f in own.given(settings.load(sequence=SEQUENCE)) if f.level is not Level.OK]
     only(found, WARNING, "IVR_AGI_ALLOWED_PEERS", "everybody may connect")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "where", "what"),
+    [
+        ("ALLOWED_PEERS", "10.0.0.7", "IVR_AGI_TOKEN", "no token is asked"),
+        ("LIMIT_CARD", "", "IVR_AGI_LIMIT_CARD", "any number of SMS"),
+        ("LIMIT_TOTAL", "", "IVR_AGI_LIMIT_TOTAL", "any number of cards"),
+    ],
+)
+def test_nothing_to_stop_abuse(monkeypatch, name, value, where, what):
+    """Other machines without a token, or no limit: a warning that names the setting."""
+    monkeypatch.setenv(f"IVR_AGI_{name}", value)
+    found = [f for f in own.given(settings.load(sequence=SEQUENCE)) if f.level is not Level.OK]
+    only(found, WARNING, where, what)
 
 
 def test_clock():

@@ -64,6 +64,7 @@ class Journal:
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="journal-read")
         self._reading: set[Any] = set()  # the driver's connections, in use
         self._lease: Lease | None = None
+        self._closing = False
         self.on_notice: Callable[[], None] = lambda: None  # called on the loop when one was written by a step
 
     @property
@@ -81,6 +82,7 @@ class Journal:
 
     def close(self) -> None:
         """Wait for what is being written, then close."""
+        self._closing = True
         if self._lease:
             self._lease.close()
         self._writer.close()
@@ -236,7 +238,7 @@ class Journal:
             try:
                 return self._read_once(reading, job)
             except sa.exc.DBAPIError as error:
-                if not error.connection_invalidated:
+                if not error.connection_invalidated or self._closing:
                     raise
                 return self._read_once(reading, job)  # an idle connection may have died with a restart
         except sa.exc.SQLAlchemyError as error:

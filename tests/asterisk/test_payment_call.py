@@ -65,6 +65,23 @@ async def test_paid(asterisk, gateway, server, tmp_path):
     assert CARD.encode() not in (tmp_path / "journal.db").read_bytes()
 
 
+async def test_token_goes_along(asterisk, gateway, tmp_path):
+    """IVR_AGI_TOKEN in [globals]: the shipped dialplan gives it, and pays; without it the server refuses."""
+    token = "between-these-two-hosts"  # noqa: S105 - made up
+    async with PaymentServer(tmp_path, gateway.url, SEQUENCE, token=token) as server:
+        async with caller(asterisk, server, variables=ORDER) as call:
+            refused = await call.ended()
+        given = ORDER | {"IVR_AGI_TOKEN": token}
+        async with caller(
+            asterisk, server, keys=answers(gateway), variables=given, hang_up_at="paid"
+        ) as call:
+            paid = await call.ended()
+        assert token not in server.output
+
+    assert (refused.at_h["PAYSTATUS"], refused.at_h["PAYREASON"]) == ("REFUSED", "bad-token")
+    assert paid.at_h["PAYSTATUS"] == "PAID"
+
+
 async def test_wrong_pin_then_paid(asterisk, gateway, server):
     """Mistypes the PIN, hears so, keys the one of a second SMS; paid once, and each PIN was tried once."""
     pin = answers(gateway)["enter-pin"]

@@ -177,7 +177,7 @@ class Bank:
             self.world.mishaps.append(f"`pay` leaves for attempt {attempt}, which another call has `sent`")
         line.check_told_attempt(attempt)
         answer = ANSWERS[line.next_answer()]
-        ref = str(700_000_000_000 + 1_009 * len(self.requests))
+        ref = str(700_000_000_000 + 123_456_791 * (len(self.requests) + 1))  # like nothing that was keyed
         request = Request(attempt, fields["order_id"], line, process, answer, ref, self.world.now)
         self.requests.append(request)
         self.by_attempt[attempt] = request
