@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ivr_agi import settings
+from ivr_agi.cardhash import CardHash
 from ivr_agi.gateway import Gateway
 from ivr_agi.journal import Journal
 from ivr_agi.model import Secret
@@ -138,7 +139,8 @@ async def open_line(
             pay_timeout=found.pay_timeout,
             late_limit=found.late_limit,
         )
-        payments = Payments(journal, client)
+        keys = [Secret(part) for part in settings.split_secrets(found.card_keys)]
+        payments = Payments(journal, client, CardHash(keys))
         server = Server(
             found, payments, tokens=[Secret(part) for part in settings.split_secrets(found.token)]
         )

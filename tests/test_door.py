@@ -133,6 +133,14 @@ def test_forged_by_a_newline(key, forged, why):
         parse_environment([*GENUINE[: place + 1], forged, *GENUINE[place + 1 :]])
 
 
+def test_keys_come_in_asterisks_order():
+    """Two genuine keys that have changed places: one of them came out of a value."""
+    for place in range(1, len(GENUINE)):
+        swapped = [*GENUINE[: place - 1], GENUINE[place], GENUINE[place - 1], *GENUINE[place + 1 :]]
+        with pytest.raises(BadEnvironment, match="not at its place"):
+            parse_environment(swapped)
+
+
 def test_arguments_are_numbered():
     """From 1, without a gap: a forged one cannot come in front of those of the dialplan."""
     for arguments in (["agi_arg_2: x"], ["agi_arg_1: x", "agi_arg_3: y"], ["agi_arg_1: x", "agi_arg_1: y"]):
@@ -197,6 +205,21 @@ def test_a_heap_of_lines_is_not_cut_to_its_end(chunk):
     assert len(cut) == agi.MAX_LINES + 1
 
 
+async def test_many_lines_slowly(line, monkeypatch):
+    """Lines that are read one by one are bounded by their sum, long before there are too many of them."""
+    monkeypatch.setattr(agi, "ENVIRONMENT_SECONDS", 60)
+    reader, writer = await asyncio.open_connection("127.0.0.1", line.port)
+    gone = asyncio.create_task(reader.read())
+    sent = 0
+    while not gone.done():
+        writer.write(b"agi_callerid: " + b"9" * 4000 + b"\n")
+        sent += 4000
+        assert sent < 2 * agi.MAX_UNREAD
+        await asyncio.wait({gone}, timeout=0.02)
+    writer.close()
+    gone.exception()
+
+
 async def test_environment_deadline_is_for_the_whole(line, monkeypatch):
     """A byte now and then does not make it longer."""
     monkeypatch.setattr(agi, "ENVIRONMENT_SECONDS", 0.3)
@@ -225,6 +248,54 @@ async def test_vanished_peer_is_noticed(line):
 
 
 # -- how many --------------------------------------------------------------------------------------------
+
+
+class Connected:
+    """A connection as the door sees it."""
+
+    def __init__(self, peer="127.0.0.1"):
+        self.peer = peer
+        self.aborted = False
+
+    def abort(self):
+        self.aborted = True
+
+
+@pytest.mark.parametrize(
+    ("peer", "let_in"),
+    [
+        ("127.9.9.9", True),
+        ("::1", True),
+        ("::1%lo", True),
+        ("::ffff:127.0.0.1", True),  # a socket that takes both kinds
+        ("::ffff:10.0.0.1", False),
+        ("10.0.0.1", False),
+        ("unknown", False),
+        ("", False),
+    ],
+)
+def test_who_may_connect(peer, let_in):
+    """By address, in each form in which a socket tells it."""
+    assert Door(load(_env_file=None)).admits(Connected(peer)) == let_in
+
+
+def test_whoever_is_let_go_is_gone(monkeypatch):
+    """One that had to go for others is in no book any more, and the next to go is another."""
+    monkeypatch.setattr(door, "MOST_SILENT", 2)
+    ours = Door(load(_env_file=None))
+    crowd = [Connected() for _ in range(4)]
+    assert all(ours.admits(wire) for wire in crowd)
+    assert [wire.aborted for wire in crowd] == [True, True, False, False]
+    assert [ours.has(wire) for wire in crowd] == [False, False, True, True]
+
+
+@pytest.mark.parametrize(("most", "share"), [(10, 100), (400, 200)])
+def test_a_callers_share(most, share):
+    """Unless set, one caller has half of the lines, and at least a hundred; whoever is withheld is many."""
+    ours = Door(load(_env_file=None, max_calls=most))
+    calls = [Connected() for _ in range(share + 1)]
+    assert [ours.knows(wire, "+989123456789") for wire in calls] == [True] * share + [False]
+    assert all(ours.knows(Connected(), "") for _ in range(share + 1))
 
 
 async def test_one_peer_too_many(tmp_path, logged):

@@ -3,12 +3,13 @@
 import asyncio
 import sqlite3
 from contextlib import closing
+from datetime import timedelta
 from itertools import islice
 
 import pytest
-from line import CARD, MOBILE, open_line
+from line import CARD, MOBILE, open_line, until
 
-from ivr_agi import outcomes
+from ivr_agi import metrics, outcomes
 from ivr_agi.cardhash import CardHash
 from ivr_agi.journal import (
     AttemptState,
@@ -55,6 +56,14 @@ def test_what_is_no_limit(monkeypatch, text):
         load()
 
 
+@pytest.mark.parametrize(("setting", "text"), [("CALLER", "3 callers/hour"), ("CARD", "3 cards/hour")])
+def test_what_there_is_only_one_of(monkeypatch, setting, text):
+    """A caller has one caller, a card one card: such a limit would never be reached."""
+    monkeypatch.setenv(f"IVR_AGI_LIMIT_{setting}", text)
+    with pytest.raises(WrongSettings, match=f"IVR_AGI_LIMIT_{setting}: "):
+        load()
+
+
 # -- by telephone ------------------------------------------------------------------------------------
 
 SPENT = {"limit_caller": "", "limit_card": "", "limit_order": "", "limit_total": ""}
@@ -69,10 +78,12 @@ async def test_over_the_limit(tmp_path, scope):
         for _ in range(2):
             assert (await line.call(line.buyer() | no)).status == "DECLINED"
         sent, rows = len(line.gateway.requests), len(line.attempts())
+        before = metrics.over_limit.labels(scope)._value.get()
         ended = await line.call(line.buyer() | no)
         assert (ended.status, ended.reason) == ("REFUSED", f"limit-{scope}")
         assert ended.heard[-3:] == ["over-limit", "try-later", "goodbye"]
         assert (len(line.gateway.requests), len(line.attempts())) == (sent, rows)
+        assert metrics.over_limit.labels(scope)._value.get() == before + 1
         other = {"caller": {"caller_id": "09350000000"}, "order": {}}.get(scope)
         if other is not None:  # somebody else is not held up by it
             again = await line.call(line.buyer() | no, "amount=50000&order_id=other", **other)
@@ -107,6 +118,22 @@ async def test_one_name_for_one_caller(tmp_path):
             line.buyer(enter_mobile=MOBILE), "amount=50000&order_id=C", caller_id="anonymous"
         )
         assert withheld.reason == "limit-caller"
+
+
+async def test_twins_by_telephone(tmp_path):
+    """With CARD_KEYS two cards with one mask have each its own limit."""
+    one, other = twin_cards()
+    async with open_line(tmp_path, limit_card="1/hour", card_keys="k" * 32) as line:
+        for number, (card, status) in enumerate([(one, "PAID"), (other, "PAID"), (one, "REFUSED")]):
+            ended = await line.call(line.buyer(card), f"amount=50000&order_id=O{number}")
+            assert ended.status == status
+
+
+async def test_uniqueid_keeps_no_card(tmp_path):
+    """A dialplan that calls its channels by a card number does not bring it into the journal."""
+    async with open_line(tmp_path) as line:
+        assert (await line.call(line.buyer(), uniqueid=CARD)).status == "PAID"
+        assert line.attempts()[0]["call"] == "603799******7893"
 
 
 async def test_carding(tmp_path):
@@ -297,6 +324,56 @@ async def test_different_cards_of_one_caller(counted):
     with pytest.raises(OverLimit, match="2 cards/day"):
         await journal.reserve(attempt_of("X", card=cards[2]))
     await journal.reserve(attempt_of("X", "+989120000002", cards[2]))
+
+
+async def test_one_card_again_and_again_is_one(counted):
+    """Different ones are counted, not how often."""
+    journal = counted(caller="2 cards/day")
+    cards = make_cards(2)
+    for number in range(4):
+        tried = await journal.reserve(attempt_of(f"O{number}", card=cards[0]))
+        await journal.step(tried, AttemptState.FAILED)
+    await journal.reserve(attempt_of("X", card=cards[1]))
+
+
+async def test_a_key_that_is_new(counted):
+    """What was written before there was a key still counts, by the mask."""
+    journal = counted(card="1/hour")
+    await journal.reserve(attempt_of("A"))
+    with pytest.raises(OverLimit):
+        await journal.reserve(attempt_of("B", hashes=CardHash([Secret("k" * 32)])))
+
+
+async def test_declines_of_a_day(counted):
+    """Of the caller or of the card, whichever are more; no PINs, and none of the day before."""
+    journal = counted()
+    for number, caller in enumerate(["c1", "c1", "c2"]):
+        last = await journal.reserve(attempt_of(f"O{number}", f"+98912000000{caller[1]}"))
+        await end(journal, last, AttemptState.DECLINED, code="51")
+    assert await journal.declines(last) == 3  # of the card; two of them of another caller
+    with journal._engine.begin() as connection:
+        connection.execute(happening.update().values(at=velocity._ago(timedelta(hours=23))))
+    assert await journal.declines(last) == 3
+    with journal._engine.begin() as connection:
+        connection.execute(happening.update().values(at=velocity._ago(timedelta(hours=25))))
+    assert await journal.declines(last) == 0
+
+
+async def test_old_rows_are_removed_as_it_goes(counted):
+    """A server that lives removes what is too old, of every kind."""
+    journal = counted()
+    tried = await journal.reserve(attempt_of("A"))
+    await end(journal, tried, AttemptState.DECLINED, code="55")
+
+    def kinds():
+        with journal._engine.begin() as connection:
+            return {row.what for row in connection.execute(happening.select())}
+
+    assert kinds() == {Counted.PINS, Counted.FAILURES, Counted.DECLINES, Counted.WRONG_PINS}
+    with journal._engine.begin() as connection:
+        connection.execute(happening.update().values(at="2026-01-01T00:00:00.000+00:00"))
+    journal.live(lambda _settled: None, lease=0.2)
+    await until(lambda: not kinds())
 
 
 async def test_different_callers_of_one_card(counted):

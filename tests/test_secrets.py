@@ -63,11 +63,12 @@ def test_mask_digits(text):
 def test_log_masks_and_escapes(capfd):
     """The second net: a card number that reaches a log call is masked, a control character escaped."""
     logs.configure("DEBUG", "json")
-    structlog.get_logger().info("x", name=f"a\nb {CARD}", other=7)
+    structlog.get_logger().info("x", name=f"a\nb {CARD}", apart="6037 9912-3456 7893", other=7)
     line = capfd.readouterr().err
     assert json.loads(line) | {"timestamp": ""} == {
         "message": "x",
         "name": "a\\nb 603799******7893",
+        "apart": "603799******7893",
         "other": 7,
         "level": "info",
         "timestamp": "",
