@@ -140,7 +140,7 @@ def forget(connection: sa.Connection) -> None:
     """Remove what is too old to count, or was written by a clock that was wrong."""
     for counted in Counted:  # by the index
         of = happening.c.what == counted
-        for wrong in (happening.c.at < _ago(KEPT), happening.c.at > _ago(-AHEAD)):
+        for wrong in (happening.c.at < _ago(KEPT), happening.c.at > _ago(-KEPT)):
             connection.execute(sa.delete(happening).where(of, wrong))
 
 
