@@ -246,13 +246,14 @@ class Journal:
             raise JournalError(f"the journal cannot be read: {cause(error)}") from None
 
     def _read_once(self, reading: sa.Engine, job: Callable[[sa.Connection], T]) -> T:
-        with reading.begin() as connection:
-            wire = connection.connection.driver_connection
-            self._reading.add(wire)
-            try:
+        connection = reading.connect()
+        wire = connection.connection.driver_connection
+        self._reading.add(wire)  # until all is over: the end of a transaction may hang, too
+        try:
+            with connection, connection.begin():
                 return job(connection)
-            finally:
-                self._reading.discard(wire)
+        finally:
+            self._reading.discard(wire)
 
     def _cut_readers(self) -> None:
         for wire in tuple(self._reading):
