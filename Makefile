@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 # what is run a second time with its journal on a real PostgreSQL
-ON_POSTGRESQL := $(addprefix tests/test_,journal.py ledger.py lease.py late_truth.py limits.py pause.py server.py transitions.py flow.py)
+ON_POSTGRESQL := $(addprefix tests/test_,journal.py ledger.py lease.py late_truth.py limits.py server.py transitions.py flow.py)
 
 .PHONY: help demo test fuzz bench-flood torture test-old-asterisk check lint format lock sbom audit sounds picture clean
 
