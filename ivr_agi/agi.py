@@ -49,8 +49,8 @@ ENVIRONMENT_KEYS: Final = (
     "context", "extension", "priority", "enhanced", "accountcode", "threadid",
 )  # fmt: skip
 PLACES: Final = {key: place for place, key in enumerate(ENVIRONMENT_KEYS)}
-# Seconds after which a peer that has vanished without a word is noticed: tcp(7). One that is frozen still
-# answers these; it has the deadline of each command.
+# How soon a peer that has vanished without a word is noticed: tcp(7); seconds, a count, milliseconds. One
+# that is frozen still answers these; it has the deadline of each command.
 KEEPALIVE: Final = {
     "TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 20_000,
 }  # fmt: skip
@@ -263,8 +263,8 @@ def _keep_alive(wire: socket.socket | None) -> None:
         return
     with suppress(OSError):  # gone already
         wire.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for name, seconds in KEEPALIVE.items():
-            wire.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), seconds)
+        for name, value in KEEPALIVE.items():
+            wire.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 def parse_environment(lines: Iterable[str]) -> dict[str, str]:

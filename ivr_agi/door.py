@@ -102,12 +102,8 @@ class Door:
     def opens(self, token: str) -> bool:
         """Whether this token does; compared in constant time."""
         given = token.encode()
+        # Each is compared, whichever fits: any() would end with the first.
         return not self._tokens or sum(hmac.compare_digest(given, ours) for ours in self._tokens) > 0
-
-    @property
-    def asks_for_token(self) -> bool:
-        """Whether a token must be given."""
-        return bool(self._tokens)
 
     def _look_for_room(self, wire: Wire) -> None:
         if len(self._calls) >= self._most:

@@ -251,7 +251,7 @@ def read_pay(exchange: Exchange, secrets: Sequence[Secret]) -> PayAnswer:
         return PayAnswer(Verdict.FAILED, detail=trouble)
     reply = _read_reply(exchange.body)
     match reply:
-        case Reply(status=0, fields=dict() as fields) if (code := _decline_code(fields, secrets)) is not None:
+        case Reply(status=0, fields=dict() as fields) if (code := _decline_code(fields)) is not None:
             return PayAnswer(Verdict.DECLINED, code=code, detail=reply.note(secrets))
         case Reply(status=1, fields={"refID": str(ref_id)}) if exchange.status in https.OK and _is_ref_id(
             ref_id
@@ -340,7 +340,7 @@ def _tells_of_pay(body: bytes) -> bool:
     return told
 
 
-def _decline_code(fields: dict[str, Any], secrets: Sequence[Secret]) -> str | None:
+def _decline_code(fields: dict[str, Any]) -> str | None:
     """The bank's code without leading zeros, '' if none came; None if this is no decline as documented.
 
     That is: the code is no text, or is nothing but zeros (a bank's "approved"), or a tracking
@@ -355,7 +355,7 @@ def _decline_code(fields: dict[str, Any], secrets: Sequence[Secret]) -> str | No
     if code and not code.strip("0-"):
         return None
     code = code.lstrip("0")
-    return code if len(code) <= MOST_OF_CODE and not any(_repeats(code, s) for s in secrets) else ""
+    return code if len(code) <= MOST_OF_CODE else ""
 
 
 def _is_ref_id(text: str) -> bool:

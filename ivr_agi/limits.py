@@ -8,7 +8,7 @@ a second server begins anew. PCI and card schemes call this velocity checking.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
@@ -64,11 +64,11 @@ class Limits:
     card: tuple[Limit, ...] = ()
     order: tuple[Limit, ...] = ()
     total: tuple[Limit, ...] = ()
-    each: tuple[tuple[Scope, Limit], ...] = field(init=False, repr=False, compare=False)
 
-    def __post_init__(self) -> None:
-        each = tuple((scope, limit) for scope in Scope for limit in getattr(self, scope))
-        object.__setattr__(self, "each", each)
+    @property
+    def each(self) -> list[tuple[Scope, Limit]]:
+        """Every one, with whose it is."""
+        return [(scope, limit) for scope in Scope for limit in getattr(self, scope)]
 
 
 def read_limits(text: str, scope: Scope) -> tuple[Limit, ...]:

@@ -44,6 +44,7 @@ CROWDED: Final = frozenset(
 MOST_OF_VALUE: Final = 4000  # characters; but for a traceback
 PER_SECOND: Final = 5  # lines of each
 
+_LAST_NUMBER = re.compile(r"(?<![\d\W_])[\d\W_]+\Z")
 _CARD = re.compile(r"(?<![0-9])[0-9]{16}(?![0-9])")
 
 
@@ -133,7 +134,7 @@ def _clean(value: Any, *, multiline: bool) -> Any:
         return value
     text = value if isinstance(value, str) else str(value)
     if not multiline and len(text) > MOST_OF_VALUE:
-        text = text[:MOST_OF_VALUE] + "…"
+        text = _LAST_NUMBER.sub("", text[:MOST_OF_VALUE]) + "…"  # part of a card, it would not be masked
     if len(text) >= 16:  # noqa: PLR2004 - digits of a card
         text = _CARD.sub(lambda found: mask_pan(found[0]) if luhn(found[0]) else found[0], text)
         text = mask_cards(text)

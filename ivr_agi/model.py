@@ -141,6 +141,11 @@ def mask_cards(text: str) -> str:
     return text
 
 
+def holds_card(text: str) -> bool:
+    """Whether a card number of a known bank stands in a text, however it is written."""
+    return mask_cards(text) != text
+
+
 def luhn(digits: str) -> bool:
     """Whether the last digit is the check digit of the others (ISO/IEC 7812-1, annex B)."""
     total = 0

@@ -105,6 +105,8 @@ ENDINGS: Final[dict[str, Ending]] = {
     "shutting-down": Ending(PayStatus.FAILED, ("out-of-order",)),
     "not-recorded": Ending(PayStatus.FAILED, ("out-of-order",)),
 }
+# Those that say nothing of the order: a decline earlier in the call is still how it ended.
+NOT_NOW: Final = frozenset({"limit-caller", "limit-card", "limit-order", "limit-total", "paused"})
 # How an invoice stands with the merchant (orders.Standing), if it is not to be paid -> PAYREASON.
 NOT_PAYABLE: Final = {"paid": "already-paid", "closed": "order-closed", "unreachable": "order-lookup-failed"}
 # What the dialplan asked for is wrong (request.BadRequest's words): the admin's to mend.

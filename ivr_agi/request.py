@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, Protocol, cast
 from urllib.parse import unquote
 
-from ivr_agi.model import Msisdn, mask_cards
+from ivr_agi.model import Msisdn, holds_card
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -130,7 +130,7 @@ def read_order_id(text: str) -> str:
     """The merchant's order: 1 to 50 printable characters, no card number in it. Raises BadRequest."""
     if not 1 <= len(text) <= ORDER_ID_LENGTH or not text.isprintable() or text != text.strip():
         raise BadRequest("bad-order-id", f"1 to {ORDER_ID_LENGTH} printable characters, not {len(text)}")
-    if mask_cards(text) != text:  # it would be written down, and told to everybody
+    if holds_card(text):  # it would be written down, and told to everybody
         raise BadRequest("bad-order-id", "it has a card number in it")
     return text
 

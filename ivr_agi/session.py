@@ -88,9 +88,10 @@ class Payment:
         self.result = Result(ending.status, reason, prompts=ending.prompts)
 
     def turn_away(self, reason: str) -> None:
-        """Our own rules let it go no further; what the bank has said before that still stands."""
-        if self.result is not None and self.result.status is PayStatus.DECLINED:
-            self.result = replace(self.result, reason=reason, prompts=outcomes.ENDINGS[reason].prompts)
+        """Our own rules let it go no further. Of a limit or a pause, what the bank has said before stands."""
+        said = self.result
+        if said is not None and said.status is PayStatus.DECLINED and reason in outcomes.NOT_NOW:
+            self.result = replace(said, reason=reason, prompts=outcomes.ENDINGS[reason].prompts)
         else:
             self.end(reason)
 

@@ -12,18 +12,17 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ivr_agi import settings
-from ivr_agi.cardhash import CardHash
-from ivr_agi.gateway import Gateway
-from ivr_agi.journal import Journal
-from ivr_agi.model import Secret
-from ivr_agi.payments import Payments
-from ivr_agi.server import Server
+from ivr_agi.cli import wiring
 from ivr_agi.simulator.channel import Channel, ScriptedHandset, dial
 from ivr_agi.simulator.gateway import GatewaySimulator, sample_card
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
+
+    from ivr_agi.journal import Journal
+    from ivr_agi.payments import Payments
+    from ivr_agi.server import Server
 
 SEQUENCE = "acd54b56ddd651a5cc3v"
 CARD = "6037991234567893"
@@ -129,21 +128,15 @@ async def open_line(
     given = {"otp_cooldown": 0.0, "port": 0, "drain_limit": 0, **given}
     async with GatewaySimulator(SEQUENCE) as gateway:
         found = settings.load(
-            _env_file=None, gateway_url=gateway_url or gateway.url, sequence=SEQUENCE, **given
+            _env_file=None,
+            gateway_url=gateway_url or gateway.url,
+            sequence=SEQUENCE,
+            journal_url=journal_url or journal_of(folder),
+            **given,
         )
-        journal = Journal(journal_url or journal_of(folder), limits=found.limits)
-        client = Gateway(
-            found.gateway_url,
-            Secret(SEQUENCE),
-            otp_timeout=found.otp_timeout,
-            pay_timeout=found.pay_timeout,
-            late_limit=found.late_limit,
-        )
-        keys = [Secret(part) for part in settings.split_secrets(found.card_keys)]
-        payments = Payments(journal, client, CardHash(keys))
-        server = Server(
-            found, payments, tokens=[Secret(part) for part in settings.split_secrets(found.token)]
-        )
+        journal = wiring.open_journal(found)
+        payments = wiring.open_payments(found, journal)
+        server = wiring.open_server(found, payments)
         port = await server.start()
         try:
             yield Line(server, port, gateway, journal, payments)

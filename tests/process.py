@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import pty
 import sys
 
 from line import CARD, SEQUENCE, until
@@ -30,6 +31,38 @@ async def ivr_agi(*arguments, stdin="", **given):
     async with asyncio.timeout(60):
         output, errors = await process.communicate(stdin.encode())
     return process.returncode, output.decode(), errors.decode()
+
+
+class Terminal:
+    """A command at a terminal: what it shows, echo and all, and what is typed there."""
+
+    def __init__(self, *arguments, **given):
+        self.arguments = arguments
+        self.given = given
+        self.shown = b""
+
+    async def __aenter__(self):
+        self.ours, theirs = pty.openpty()
+        self.process = await asyncio.create_subprocess_exec(
+            *[sys.executable, "-m", "ivr_agi", *self.arguments],
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            start_new_session=True,
+            env=environment(**self.given),
+        )
+        os.close(theirs)
+        return self
+
+    async def __aexit__(self, *_exc):
+        os.close(self.ours)
+
+    async def until(self, words):
+        while words not in self.shown:
+            self.shown += await asyncio.wait_for(asyncio.to_thread(os.read, self.ours, 4096), 20)
+
+    def type(self, text):
+        os.write(self.ours, f"{text}\n".encode())
 
 
 class Serving:

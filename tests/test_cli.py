@@ -5,14 +5,13 @@ import csv
 import io
 import json
 import os
-import pty
 import re
 import signal
 import sys
 
 import pytest
 from line import CARD, SEQUENCE, sample_card, until
-from process import Serving, environment, ivr_agi
+from process import Serving, Terminal, environment, ivr_agi
 
 from ivr_agi import flow
 from ivr_agi.simulator.gateway import Fault, GatewaySimulator, Outcome, Rule
@@ -220,17 +219,23 @@ async def test_charge_outcomes(gateway, fixed_pin, card, stdin, status, said):
     assert said in output
 
 
-async def test_charge_interrupted_while_paying(gateway, fixed_pin):
-    """Ctrl-C, twice, in the middle of `pay`: carried through, and the operator told the truth."""
-    answer = asyncio.Event()
-    gateway.rules.append(Rule(Outcome(wait=answer), service="pay"))
+async def charging(gateway, pin, **given):
+    """`charge`, under way: card and PIN have been handed to it."""
     process = await asyncio.create_subprocess_exec(
         *[sys.executable, "-m", "ivr_agi", *CHARGE],
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
-        env=environment(gateway_url=gateway.url, sequence=SEQUENCE),
+        env=environment(gateway_url=gateway.url, sequence=SEQUENCE, **given),
     )
-    process.stdin.write(f"{CARD}\n{fixed_pin}\n".encode())
+    process.stdin.write(f"{CARD}\n{pin}\n".encode())
+    return process
+
+
+async def test_charge_interrupted_while_paying(gateway, fixed_pin):
+    """Ctrl-C, twice, in the middle of `pay`: carried through, and the operator told the truth."""
+    answer = asyncio.Event()
+    gateway.rules.append(Rule(Outcome(wait=answer), service="pay"))
+    process = await charging(gateway, fixed_pin)
     await gateway.arrived.wait()
     output = b""
     for _ in range(2):
@@ -248,13 +253,7 @@ async def test_charge_answered_late(gateway, fixed_pin):
     """No answer in time: unknown, exit status 3; it stays for the late one, which settles the payment."""
     answer = asyncio.Event()
     gateway.rules.append(Rule(Outcome(wait=answer), service="pay"))
-    process = await asyncio.create_subprocess_exec(
-        *[sys.executable, "-m", "ivr_agi", *CHARGE],
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        env=environment(gateway_url=gateway.url, sequence=SEQUENCE, pay_timeout=0.3),
-    )
-    process.stdin.write(f"{CARD}\n{fixed_pin}\n".encode())
+    process = await charging(gateway, fixed_pin, pay_timeout=0.3)
     output = b""
     while b"Listening" not in output:
         output += await asyncio.wait_for(process.stdout.readline(), 20)
@@ -301,33 +300,15 @@ async def test_cards_by_their_hash(gateway, fixed_pin):
 
 async def test_charge_types_unseen(gateway, fixed_pin):
     """On a terminal, card and PIN are not echoed."""
-    ours, theirs = pty.openpty()
-    process = await asyncio.create_subprocess_exec(
-        *[sys.executable, "-m", "ivr_agi", *CHARGE],
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        start_new_session=True,
-        env=environment(gateway_url=gateway.url, sequence=SEQUENCE),
-    )
-    os.close(theirs)
-    shown = b""
-    loop = asyncio.get_running_loop()
-
-    async def until(words):
-        nonlocal shown
-        while words not in shown:
-            shown += await asyncio.wait_for(loop.run_in_executor(None, os.read, ours, 4096), 20)
-
-    await until(b"Card number (unseen): ")
-    os.write(ours, f"{CARD}\n".encode())
-    await until(b"PIN (unseen; empty for a new one): ")
-    os.write(ours, f"{fixed_pin}\n".encode())
-    await until(b"Tracking number")
-    assert await process.wait() == 0
-    os.close(ours)
-    assert CARD.encode() not in shown
-    assert fixed_pin.encode() not in shown
+    async with Terminal(*CHARGE, gateway_url=gateway.url, sequence=SEQUENCE) as terminal:
+        await terminal.until(b"Card number (unseen): ")
+        terminal.type(CARD)
+        await terminal.until(b"PIN (unseen; empty for a new one): ")
+        terminal.type(fixed_pin)
+        await terminal.until(b"Tracking number")
+        assert await terminal.process.wait() == 0
+    assert CARD.encode() not in terminal.shown
+    assert fixed_pin.encode() not in terminal.shown
 
 
 # -- without Asterisk -------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """The gateway's client: what leaves, and what each answer on the wire is taken for."""
 
 import asyncio
+import gzip
 import json
 import ssl
 
@@ -324,3 +325,72 @@ async def test_tls_is_verified(tls_gateway):
 def test_verdict_on_otp(exchange, verdict):
     """Only status 1 is a PIN on its way."""
     assert read_otp(exchange, [PAN]).verdict is verdict
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'\xef\xbb\xbf{"sta',
+        b'<html>"refID": "5"</html>',
+        b'<html>{"status": 1}</html>',
+        b'{"status": "x", "refID": "5"}',
+        b'{"status": 1.0, "message": "x"}',
+        rb'{"r\u0065fID": "5"}',
+        b'[{"status": 1}]',
+        b'["a", ',
+        b'Warning: x in y.php\n{"sta',
+        rb'"{\"status\": 1}"',
+        '{"status": 1}'.encode("utf-16"),
+        gzip.compress(b'{"status": 1}'),
+    ],
+)
+def test_refusal_that_speaks_of_a_payment(body):
+    """A 4xx that says, or may go on to say, that something was paid or declined is no clear refusal."""
+    assert read_pay(Exchange(written=True, status=422, body=body), [PAN]).verdict is Verdict.UNKNOWN
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>no such page {x}</html>", b'{"message": "bad amount"}', b"[]"])
+def test_refusal_that_does_not(body):
+    """One that speaks of no payment is: nothing was charged."""
+    assert read_pay(Exchange(written=True, status=422, body=body), [PAN]).verdict is Verdict.FAILED
+
+
+@pytest.mark.parametrize(
+    ("ref_id", "kept"),
+    [
+        ("700123555012", "700123555012"),
+        ("R" + PAN.reveal()[::-1], "[masked]"),
+        (PAN.reveal()[3:12], "[masked]"),
+        ("90817264", "[masked]"),
+        ("9081-7264", "[masked]"),
+        ("A-90817264-B", "[masked]"),
+        ("1290817264", "1290817264"),  # inside of a longer number it is chance
+        ("secret-of-letters", "[masked]"),
+    ],
+)
+def test_tracking_number_that_repeats_a_secret(ref_id, kept):
+    """Paid it is; what cannot be told from a secret of ours is not kept."""
+    secrets = [PAN, Pin("90817264"), Secret("secretofletters")]
+    body = json.dumps({"status": 1, "data": {"refID": ref_id}}).encode()
+    answer = read_pay(Exchange(written=True, status=200, body=body), secrets)
+    assert (answer.verdict, answer.ref_id) == (Verdict.PAID, kept)
+
+
+def test_sequence_of_letters_in_the_gateways_words():
+    """A credential without a digit is masked there as well."""
+    body = b'{"status": 0, "data": [], "errors": ["no such terminal: secretofletters"]}'
+    answer = read_pay(Exchange(written=True, status=200, body=body), [Secret("secretofletters")])
+    assert "secretofletters" not in answer.detail
+
+
+async def test_paid_with_a_number_that_is_masked(line):
+    """Somebody has to look: the bank's own number is not in the journal."""
+    line.gateway.rules.append(
+        Rule(
+            Outcome(body=json.dumps({"status": 1, "data": {"refID": PAN.reveal()[::-1]}}).encode()),
+            service="pay",
+        )
+    )
+    assert (await line.call(line.buyer())).status == "PAID"
+    row = line.attempts()[0]
+    assert (row["state"], row["ref_id"], row["review"]) == ("paid", "[masked]", "check")

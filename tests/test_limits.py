@@ -7,7 +7,7 @@ from datetime import timedelta
 from itertools import islice
 
 import pytest
-from line import CARD, MOBILE, open_line, until
+from line import CARD, MOBILE, Thinking, open_line, until
 
 from ivr_agi import metrics, outcomes
 from ivr_agi.cardhash import CardHash
@@ -24,7 +24,8 @@ from ivr_agi.journal import (
 from ivr_agi.journal.engine import open_engine
 from ivr_agi.journal.tables import happening
 from ivr_agi.limits import Counted, Limit, Limits, Scope, read_limits
-from ivr_agi.model import Pan, PayStatus, Secret, luhn
+from ivr_agi.model import Method, Msisdn, Pan, PayStatus, Secret, luhn
+from ivr_agi.payments import Refused
 from ivr_agi.settings import WrongSettings, load
 from ivr_agi.simulator.channel import HANG_UP
 from ivr_agi.simulator.gateway import Fault, Outcome, Rule
@@ -88,6 +89,28 @@ async def test_over_the_limit(tmp_path, scope):
         if other is not None:  # somebody else is not held up by it
             again = await line.call(line.buyer() | no, "amount=50000&order_id=other", **other)
             assert again.status == "DECLINED"
+
+
+async def test_paid_and_over_the_limit(tmp_path):
+    """An order that is paid is said to be paid: that keeps somebody from paying it elsewhere."""
+    async with open_line(tmp_path, limit_order="1/hour", limit_caller="1/hour") as line:
+        assert (await line.call(line.buyer())).status == "PAID"
+        assert (await line.call(line.buyer())).reason == "already-paid"
+        with pytest.raises(Refused, match="already-paid"):
+            await line.payments.reserve(Method.IVR, "A-1", 50000, Pan(CARD), Msisdn.parse(MOBILE))
+
+
+async def test_declined_and_then_paid_by_another(tmp_path):
+    """Declined; then the order is paid on another line: REFUSED, already paid, and no word of the decline."""
+    async with open_line(tmp_path) as line:
+        line.gateway.rules.append(Rule(Outcome(code="51"), service="pay", times=1))
+        card = Thinking(OTHER_CARD)
+        calling = asyncio.create_task(line.call(line.buyer(enter_card=[CARD, card])))
+        await card.asked.wait()
+        assert (await line.call(line.buyer(), caller_id="09350000000")).status == "PAID"
+        card.go_on.set()
+        ended = await calling
+        assert (ended.status, ended.reason) == ("REFUSED", "already-paid")
 
 
 async def test_known_before_the_card_is_keyed(tmp_path):
@@ -350,6 +373,8 @@ async def test_declines_of_a_day(counted):
     for number, caller in enumerate(["c1", "c1", "c2"]):
         last = await journal.reserve(attempt_of(f"O{number}", f"+98912000000{caller[1]}"))
         await end(journal, last, AttemptState.DECLINED, code="51")
+    paid = await journal.reserve(attempt_of("P", "+989120000002"))
+    await end(journal, paid, AttemptState.PAID, ref_id="123456")
     assert await journal.declines(last) == 3  # of the card; two of them of another caller
     with journal._engine.begin() as connection:
         connection.execute(happening.update().values(at=velocity._ago(timedelta(hours=23))))
@@ -489,12 +514,14 @@ async def test_one_that_counts_and_does_not_end(counted, request, journal_url):
     frozen = open_engine(journal_url)
     with frozen.connect() as other:
         other.exec_driver_sql("SELECT pg_advisory_xact_lock(4574)")
-        tries = [journal.reserve(attempt_of(f"O{number}")) for number in range(5)]
-        reserving = asyncio.gather(*tries, return_exceptions=True)
+        tries = [asyncio.create_task(journal.reserve(attempt_of(f"O{number}"))) for number in range(5)]
+        await asyncio.sleep(0)  # they have been handed to the writer, in front of what follows
+        sent = asyncio.create_task(journal.step(paying, AttemptState.SENT))
         async with asyncio.timeout(10):
-            await journal.step(paying, AttemptState.SENT)
-            results = await reserving
+            results = await asyncio.gather(*tries, return_exceptions=True)
+            await sent
         assert all(isinstance(result, JournalError) for result in results)
+        assert all("does not come to an end" in str(result) for result in results)
         assert not journal.trouble
     frozen.dispose()
     await journal.reserve(attempt_of("B"))

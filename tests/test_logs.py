@@ -183,6 +183,16 @@ async def test_console(line, capfd):
     assert all(f" {name}=" in summary for name in SUMMARY)
 
 
+@pytest.mark.parametrize("before", range(3900, 4001, 7))
+def test_a_long_value_is_cut_beside_a_card(before):
+    """Wherever the cut falls, no part of a card number stays in front of it."""
+    for card in (CARD, "6037 - 9912 - 3456 - 7893"):
+        text = "x" * before + card + "y" * 500
+        shown = logs.clean(None, "info", {"value": text})["value"]
+        assert len(shown) <= logs.MOST_OF_VALUE + 1
+        assert not re.search(r"9912|7991|3456", shown)
+
+
 def test_a_crowd_fills_no_log():
     """Of what a crowd at the door causes a few lines a second are kept, and how many more there were."""
     now = [0.0]

@@ -16,7 +16,7 @@ from ivr_agi.cli.reconcile import reconcile
 from ivr_agi.cli.wiring import fail, in_journal, literal_console, make_table
 from ivr_agi.journal import AttemptState, IllegalStep, Journal, Resolution
 from ivr_agi.journal.tables import OPEN
-from ivr_agi.model import mask_cards
+from ivr_agi.model import holds_card
 
 if TYPE_CHECKING:
     from typing import Any
@@ -87,9 +87,7 @@ def show(attempt_id: Annotated[int, typer.Argument(metavar="ID")]) -> None:
 def review() -> None:
     """List unknown and suspicious payments, oldest first, with their age. Exits 1 if there are any."""
     now = datetime.now(UTC)
-    found = in_journal(
-        lambda journal: journal.review((now - STUCK).isoformat(timespec="milliseconds")),
-    )
+    found = in_journal(lambda journal: journal.review((now - STUCK).isoformat(timespec="milliseconds")))
     if not found:
         literal_console().print("Nothing to look at.")
         return
@@ -131,7 +129,7 @@ def resolve(
     if not evidence:
         fail("--evidence: say what shows it; nothing is resolved without")
     for name, given, most in (("--ref", ref, 64), ("--by", by, 80), ("--evidence", evidence, 1000)):
-        if len(given) > most or not given.isprintable() or mask_cards(given) != given:
+        if len(given) > most or not given.isprintable() or holds_card(given):
             fail(f"{name}: at most {most} printable characters, and no card number: it is kept for ever")
 
     def write(journal: Journal) -> tuple[bool, dict[str, Any]]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ivr_agi.cli.wiring import in_journal
-from ivr_agi.model import mask_cards
+from ivr_agi.model import holds_card
 
 if TYPE_CHECKING:
     from ivr_agi.journal import Journal
@@ -18,7 +18,7 @@ def pause(
     reason: Annotated[str, typer.Option(help="Why, for your colleagues: it is shown by `check`.")] = "",
 ) -> None:
     """Take no new payments: callers hear a sentence; what is under way ends well. Holds across restarts."""
-    if not reason.isprintable() or mask_cards(reason) != reason:
+    if not reason.isprintable() or holds_card(reason):
         raise typer.BadParameter("one line of printable text, no card number", param_hint="--reason")
 
     def do(journal: Journal) -> str:

@@ -336,14 +336,13 @@ class Journal:
 
     async def is_paused(self) -> bool:
         """Whether no payment begins at present. Raises JournalError."""
-        query = sa.select(pause.c.id)
-        return await self._look(lambda connection: connection.execute(query).first() is not None)
+        return await self._look(velocity.is_paused)
 
     def pause(self, by: str, reason: str) -> bool:
         """Let no payment begin, on any server; False if that was so already. Raises JournalError."""
 
         def do(connection: sa.Connection, _again: bool) -> bool:
-            if connection.execute(sa.select(pause.c.id)).first() is not None:
+            if velocity.is_paused(connection):
                 return False
             connection.execute(
                 sa.insert(pause).values(id=1, since=timestamp(), by=by[:80], reason=reason[:200])

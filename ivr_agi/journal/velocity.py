@@ -68,9 +68,14 @@ def take_turn(connection: sa.Connection) -> None:
         connection.exec_driver_sql("SET LOCAL lock_timeout TO DEFAULT")
 
 
+def is_paused(connection: sa.Connection) -> bool:
+    """Whether no payment is to begin."""
+    return connection.execute(sa.select(pause.c.id)).first() is not None
+
+
 def check_pause(connection: sa.Connection) -> None:
     """Raise Paused while no payment is to begin."""
-    if connection.execute(sa.select(pause.c.id)).first() is not None:
+    if is_paused(connection):
         raise Paused("no payments are taken at present (ivr-agi resume)")
 
 

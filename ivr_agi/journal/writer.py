@@ -137,12 +137,8 @@ class Writer:
     def _commit(self, jobs: list[Job[Any]]) -> None:
         try:
             self._transact(jobs)
-        except NotOurTurn as error:  # the others need not wait for another server
-            for job in jobs:
-                if job.counting:
-                    job.future.set_exception(_refused(str(error)))
-            if rest := [job for job in jobs if not job.counting]:
-                self._commit(rest)
+        except NotOurTurn as error:
+            self._without_counting(jobs, error)
         except Exception as error:  # noqa: BLE001 - a bug, too: no job may hang
             if _is_a_jobs(error):
                 self._one_by_one(jobs, error)
@@ -150,6 +146,14 @@ class Writer:
                 self._once_more(jobs)
             else:
                 self._fail(jobs, error)
+
+    def _without_counting(self, jobs: list[Job[Any]], error: NotOurTurn) -> None:
+        """Outcomes need not wait until another server has counted; what would count is refused."""
+        for job in jobs:
+            if job.counting:
+                job.future.set_exception(_refused(str(error)))
+        if rest := [job for job in jobs if not job.counting]:
+            self._commit(rest)
 
     def _one_by_one(self, jobs: list[Job[Any]], error: Exception) -> None:
         """Nothing was committed: each on its own, so that only the one that cannot be done is refused."""
@@ -169,6 +173,8 @@ class Writer:
             job.again = True  # the commit may have been made
         try:
             self._transact(jobs)
+        except NotOurTurn as error:
+            self._without_counting(jobs, error)
         except Exception as error:  # noqa: BLE001 - as above
             self._fail(jobs, error)
 

@@ -10,8 +10,8 @@ import re
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
-from ivr_agi.model import mask_pan
-from ivr_agi.settlement.letters import holds_card, key, plain
+from ivr_agi.model import holds_card, mask_pan
+from ivr_agi.settlement.letters import key, plain
 
 if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet

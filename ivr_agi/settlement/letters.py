@@ -10,7 +10,7 @@ from __future__ import annotations
 import unicodedata
 from typing import Final
 
-from ivr_agi.model import mask_cards, mask_digits
+from ivr_agi.model import mask_digits
 
 _SAME: Final = str.maketrans("۰۱۲۳۴۵۶۷۸۹٠١٢٣٤٥٦٧٨٩يىك", "01234567890123456789ییک", "\u0640")  # and no tatweel
 SHOWN: Final = 40  # characters of somebody else's text in a message
@@ -37,11 +37,6 @@ def order_key(order_id: str) -> str:
 def ref_key(ref_id: str) -> str:
     """Likewise for tracking numbers: banks pad them with zeros or do not. Empty: none ("0" means none)."""
     return plain(ref_id).removeprefix("'").casefold().lstrip("0")
-
-
-def holds_card(text: str) -> bool:
-    """Whether a card number of an Iranian bank stands in a text, however it is spaced."""
-    return mask_cards(text) != text
 
 
 def shown(text: str) -> str:

@@ -6,11 +6,7 @@ and the tests name it.
 
 from __future__ import annotations
 
-import asyncio
-import os
-import pty
 import re
-import sys
 
 import pytest
 from canaries import (
@@ -25,7 +21,7 @@ from canaries import (
     assert_found,
     search,
 )
-from process import environment, ivr_agi
+from process import Terminal, ivr_agi
 from served import fix_pin, serving
 
 from ivr_agi.simulator.gateway import Fault, GatewaySimulator, Outcome, Rule
@@ -75,28 +71,14 @@ async def test_charge(gateway, tmp_path, typed, outcome, status):
 
 async def test_charge_at_a_terminal(gateway, tmp_path):
     """Typed at a terminal: not echoed, and nothing of it comes out of the terminal's other end."""
-    ours, theirs = pty.openpty()
-    process = await asyncio.create_subprocess_exec(
-        *[sys.executable, "-m", "ivr_agi", *CHARGE],
-        stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
-        env=environment(**given(gateway)),
-    )  # fmt: skip
-    os.close(theirs)
-    shown = b""
-
-    async def read_until(words):
-        nonlocal shown
-        while words not in shown:
-            shown += await asyncio.to_thread(os.read, ours, 4096)
-
-    async with asyncio.timeout(30):
-        await read_until(b"Card number (unseen): ")
-        os.write(ours, f"{CARD}\n".encode())
-        await read_until(b"new one): ")
-        os.write(ours, f"{PIN}\n".encode())
-        await read_until(b"Tracking number")
-        assert await process.wait() == 0
-    os.close(ours)
+    async with Terminal(*CHARGE, **given(gateway)) as terminal:
+        await terminal.until(b"Card number (unseen): ")
+        terminal.type(CARD)
+        await terminal.until(b"new one): ")
+        terminal.type(PIN)
+        await terminal.until(b"Tracking number")
+        assert await terminal.process.wait() == 0
+    shown = terminal.shown
     assert_clean(shown, "the terminal")
     assert_files_clean(tmp_path)
     assert_found(shown + CARD.encode() + PIN.encode(), *KEYED)
