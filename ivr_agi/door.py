@@ -116,7 +116,7 @@ class Door:
 
     def _may_connect(self, peer: str) -> bool:
         try:
-            address = ip_address(peer.partition("%")[0])
+            address = ip_address(peer)
         except ValueError:
             return False
         if isinstance(address, IPv6Address) and address.ipv4_mapped:

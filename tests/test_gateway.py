@@ -336,6 +336,7 @@ def test_verdict_on_otp(exchange, verdict):
         b'{"status": "x", "refID": "5"}',
         b'{"status": 1.0, "message": "x"}',
         rb'{"r\u0065fID": "5"}',
+        b"\xef\xbb\xbf" + rb'{"r\u0065fID": "5"}',
         b'[{"status": 1}]',
         b'["a", ',
         b'Warning: x in y.php\n{"sta',

@@ -133,6 +133,7 @@ def test_what_is_keyed_does_not_show():
     keys = Keys("60379912")
     shown = [repr(keys), str(keys), f"{keys}", f"{keys!r:>9}", "%s" % keys, repr([keys]), repr((keys,))]  # noqa: UP031
     assert not [text for text in shown if "6037" in text]
+    assert str(Pan(Keys("6037991234567893")).reveal()) == "6037991234567893"  # what goes out is no mask
     assert Keys(keys + "34") == "6037991234"
     assert Keys(keys.rpartition("*")[2]) == "60379912"
     assert (keys[:4], len(keys), keys.isdecimal(), {"60379912": 1}[keys]) == ("6037", 8, True, 1)
