@@ -342,7 +342,7 @@ def test_verdict_on_otp(exchange, verdict):
         b'Warning: x in y.php\n{"sta',
         rb'"{\"status\": 1}"',
         '{"status": 1}'.encode("utf-16"),
-        gzip.compress(b'{"status": 1}'),
+        gzip.compress(b'{"status": 1}', mtime=0),
     ],
 )
 def test_refusal_that_speaks_of_a_payment(body):

@@ -1,9 +1,11 @@
-"""Looking for what the caller keyed in all that Asterisk wrote: whole, or digit by digit."""
+"""Looking for what the caller keyed in all that Asterisk wrote: in each of the canary's forms, or key by key."""
 
 from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING
+
+from canary.canaries import Canary, search
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,4 +28,5 @@ def told(written: bytes, *secrets: str) -> bool:
     """Whether this text tells one of the secrets."""
     keys = [match[1] for match in ONE_KEY.finditer(written)]
     by_key = b"".join(keys)
-    return any(secret.encode() in written or secret.encode() in by_key for secret in secrets)
+    whole = search(written, *(Canary("keyed", secret) for secret in secrets))
+    return bool(whole) or any(secret.encode() in by_key for secret in secrets)

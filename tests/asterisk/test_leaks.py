@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import re
 from pathlib import Path
 
@@ -51,11 +52,13 @@ LEAKY = re.compile(r"has level dtmf|has read class|records events")
 
 
 def test_finds_keys_whole_and_one_by_one(tmp_path):
-    """The finder finds a card in one piece and as single keys, and not in a file of other numbers."""
+    """The finder finds a card in one piece, apart, coded and as single keys, and not in a file of other numbers."""
     (tmp_path / "whole").write_text(f"User entered '{CARD}'\n")
+    (tmp_path / "spaced").write_text(f"card {' '.join(CARD)}\n")
+    (tmp_path / "coded").write_bytes(base64.b64encode(f"card={CARD}".encode()))
     (tmp_path / "single").write_text("".join(f"DTMF end '{key}' received\n" for key in CARD))
     (tmp_path / "other").write_text("".join(f"DTMF end '{key}' received {key}\n" for key in CARD[::-1]))
-    assert leaks(tmp_path, CARD) == {"whole", "single"}
+    assert leaks(tmp_path, CARD) == {"whole", "spaced", "coded", "single"}
     assert told(b'""digit"": ""4""\n""digit"": ""2""\n', "42")
 
 
