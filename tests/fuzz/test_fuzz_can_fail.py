@@ -39,9 +39,7 @@ def refusals_are_not_read(patch):
 
 def zeros_decline(patch):
     """A code of zeros is a decline."""
-    patch.setattr(
-        gateway, "_decline_code", lambda fields, _secrets: str(fields.get("transactionStatus") or "")[:4]
-    )
+    patch.setattr(gateway, "_decline_code", lambda fields: str(fields.get("transactionStatus") or "")[:4])
 
 
 def words_are_kept(patch):
