@@ -7,9 +7,9 @@ import shutil
 import ssl
 from pathlib import Path
 
+from ivr_agi import sounds
 from ivr_agi.doctor import asterisk
 from ivr_agi.doctor.findings import Level
-from ivr_agi.prompts import sounds
 
 SHIPPED = Path(__file__).parents[1] / "asterisk-conf"
 MODULES = Path(__file__).parent / "asterisk/conf/modules.conf"

@@ -7,7 +7,7 @@ from doctoring import SHIPPED, Box, as_somebody_else, good_box, only
 
 from ivr_agi.doctor import asterisk
 from ivr_agi.doctor.findings import Level
-from ivr_agi.prompts import audio
+from ivr_agi.sounds import audio
 
 
 @pytest.fixture

@@ -26,6 +26,7 @@ MAY_IMPORT = {
     "webhook": {"journal", "metrics", "model", "signature", "https"},
     "journal": {"limits", "metrics", "model"},
     "prompts": set(),
+    "sounds": {"prompts"},
     "simulator": {"prompts"},  # and nothing of the client's: it would share its mistakes
     "outcomes": {"model"},
     "request": {"model"},
@@ -34,7 +35,7 @@ MAY_IMPORT = {
     "settlement": {"model"},
     "payments": {"cardhash", "gateway", "journal", "metrics", "model", "outcomes"},
     "web": {"journal", "metrics"},
-    "doctor": {"journal", "prompts", "settings", "https"},
+    "doctor": {"journal", "prompts", "settings", "sounds", "https"},
     "session": {"model", "orders", "outcomes", "payments", "prompts", "request"},
     "charge": {"model", "outcomes", "payments", "prompts", "request", "settings"},
     "demo": {"gateway", "journal", "model", "payments", "server", "settings", "simulator"},

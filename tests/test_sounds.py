@@ -11,8 +11,8 @@ from itertools import pairwise
 
 import pytest
 
-from ivr_agi import prompts
-from ivr_agi.prompts import audio, music, sounds, speech
+from ivr_agi import prompts, sounds
+from ivr_agi.sounds import audio, building, music, speech
 
 SHIPPED = sounds.shipped()
 FILES = sorted(path.relative_to(SHIPPED).as_posix() for path in SHIPPED.rglob("*.wav"))
@@ -176,7 +176,7 @@ def test_an_engine_that_fails_is_not_taken_for_silence(tmp_path, monkeypatch, sc
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     with pytest.raises(speech.SpeechError, match=complaint):
-        speech.speak("سلام", sounds.VOICES["fa"])
+        speech.speak("سلام", building.VOICES["fa"])
 
 
 def test_build_of_an_unknown_prompt_is_refused(tmp_path):
@@ -193,14 +193,14 @@ def test_resampling_keeps_speech_and_folds_nothing_down(pitch, kept):
 
 def test_polish_brings_faint_and_loud_to_one_level():
     for loudness in (500, 30_000):
-        sound = audio.polish(tone(440, 8000, loudness=loudness), sounds.SPEECH_LEVEL, sounds.CEILING)
-        assert audio.level(sound) == pytest.approx(sounds.SPEECH_LEVEL, abs=0.5)
-        assert audio.peak(sound) <= audio.FULL_SCALE * 10 ** (sounds.CEILING / 20)
+        sound = audio.polish(tone(440, 8000, loudness=loudness), building.SPEECH_LEVEL, building.CEILING)
+        assert audio.level(sound) == pytest.approx(building.SPEECH_LEVEL, abs=0.5)
+        assert audio.peak(sound) <= audio.FULL_SCALE * 10 ** (building.CEILING / 20)
 
 
 def test_polish_takes_out_an_offset():
     shifted = array("h", [sample + 2000 for sample in tone(440, 8000)])
-    sound = audio.polish(shifted, sounds.SPEECH_LEVEL, sounds.CEILING)[2000:]
+    sound = audio.polish(shifted, building.SPEECH_LEVEL, building.CEILING)[2000:]
     assert abs(sum(sound) / len(sound)) < 20
 
 

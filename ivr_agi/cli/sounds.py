@@ -9,8 +9,8 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
+from ivr_agi import sounds
 from ivr_agi.cli.wiring import fail
-from ivr_agi.prompts import sounds
 
 app = typer.Typer(help="Build, check and install the sound files.", no_args_is_help=True)
 

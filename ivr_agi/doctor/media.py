@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from ivr_agi import sounds
 from ivr_agi.doctor.asterisk_conf import TRUE
 from ivr_agi.doctor.findings import Finding, error, ok, warning
-from ivr_agi.prompts import audio, names, sounds
+from ivr_agi.prompts import names
+from ivr_agi.sounds import audio
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator

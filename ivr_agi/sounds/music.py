@@ -11,7 +11,7 @@ import math
 from array import array
 from typing import Final
 
-from ivr_agi.prompts import audio
+from ivr_agi.sounds import audio
 
 LEVEL: Final = -28.0  # dB below full scale: some 8 dB below the speech
 

@@ -14,16 +14,14 @@ from array import array
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from ivr_agi.prompts import audio, music, speech
 from ivr_agi.prompts.catalogue import BILINGUAL, LANGUAGES, SILENCE, Catalogue, catalogue
-from ivr_agi.prompts.installing import FOLDER, Action, install, music_folder, shipped
-from ivr_agi.prompts.speech import SpeechError
+from ivr_agi.sounds import audio, music, speech
+from ivr_agi.sounds.installing import FOLDER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
     from pathlib import Path
 
-__all__ = ["Action", "SpeechError", "build", "check", "install", "music_folder", "shipped"]
 
 MANIFEST: Final = "manifest.json"
 MUSIC: Final = f"moh/{FOLDER}/waiting.wav"
