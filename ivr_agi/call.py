@@ -1,7 +1,7 @@
 """What can be said to a caller, and asked of one.
 
 A question is a loop here, so that the call's states in `flow.py` need none: its tries, its own
-word for nothing keyed and for a wrong answer, more help at the second time, stray `#`, `*` to
+word for nothing keyed and for a wrong answer, more help from the second time on, stray `#`, `*` to
 start over. Each answer is collected by one GET DATA, because Asterisk loses keys between two
 commands; a digit that interrupts what is said in front of a question is the answer's first.
 Answers are never logged.
@@ -141,7 +141,7 @@ class Call:
                     metrics.answers.labels(question.prompt, str(attempt)).inc()
                     return value
             word = question.wrong if keys else question.nothing
-            said = (word, question.help) if attempt > 1 else (word,)
+            said = (word, question.help)
             log.info("question.unanswered", question=question.prompt, attempt=attempt, heard=bool(keys))
             self._unanswered_left -= 1
             if self._unanswered_left <= 0:

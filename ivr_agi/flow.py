@@ -235,7 +235,7 @@ async def enter_invoice(call: Call, payment: Payment) -> Event:
         if order.standing is not Standing.NOT_FOUND:
             payment.end(outcomes.NOT_PAYABLE[order.standing])
             return E.FAILED if order.standing is Standing.UNREACHABLE else E.REFUSED
-        lead = ("invoice-not-found", "help-invoice") if lead else ("invoice-not-found",)
+        lead = ("invoice-not-found", "help-invoice")
     payment.end("order-not-found")
     return E.REFUSED
 
@@ -264,7 +264,7 @@ async def set_amount(call: Call, payment: Payment) -> Event:
 
 async def confirm(call: Call, payment: Payment) -> Event:
     """Read the amount back: 1 to pay, 2 to cancel, 0 for a person."""
-    amount = prompts.amount(payment.amount, call.language)
+    amount = prompts.amount(payment.amount, call.language, payment.rules.spoken_unit)
     event = Event(await call.ask(CONFIRM_AMOUNT, "amount-is", *amount))
     if event is not E.ACCEPTED:
         payment.end(event)

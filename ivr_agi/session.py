@@ -35,6 +35,7 @@ class Rules:
     tries: int
     invoice_digits: int
     declines_explained: int
+    spoken_unit: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +128,9 @@ class Payment:
         """Set the result that an answer of the gateway means."""
         match answer.verdict:
             case Verdict.PAID:
-                self.result = Result(PayStatus.PAID, ref_id=answer.ref_id, prompts=("paid",))
+                # Which card it was is told where there is a choice: after another one was declined.
+                which = ("card-is", *prompts.card_ending(self.card)) if self.cards > 1 else ()
+                self.result = Result(PayStatus.PAID, ref_id=answer.ref_id, prompts=("paid", *which))
             case Verdict.DECLINED:
                 self.result = Result(
                     PayStatus.DECLINED, code=answer.code, prompts=_decline_prompts(answer.code)

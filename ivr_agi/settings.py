@@ -147,6 +147,9 @@ class Settings(BaseSettings):
     amount_min: int = Field(1_000, ge=1, description="least amount, in rials")
     amount_max: int = Field(2_000_000_000, le=10**12, description="greatest amount, in rials")
     amount_step: int = Field(1, ge=1, le=10**12, description="amounts are whole multiples of so many rials")
+    spoken_unit: Literal["rial", "toman"] = Field(
+        "rial", description="unit in which an amount is read out; what does not divide by ten is said in rials"
+    )
     music_class: str = Field("ivr-agi", min_length=1, description="music on hold while the bank is asked")
 
     # For the admin

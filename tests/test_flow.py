@@ -130,6 +130,14 @@ async def test_language_asked(line):
     assert ended.status == "PAID"
 
 
+async def test_amount_said_in_tomans(tmp_path):
+    """SPOKEN_UNIT=toman: 50000 rials are five thousand tomans to the caller, 50000 to bank and dialplan."""
+    async with open_line(tmp_path, spoken_unit="toman") as line:
+        ended = await line.call(line.buyer())
+        assert ended.heard[1:5] == ["amount-is", "numbers/5", "numbers/thousand", "toman"]
+        assert (ended.variables["PAYAMOUNT"], line.gateway.charges[0].amount) == ("50000", 50000)
+
+
 @pytest.mark.parametrize("query", ["order_id=A-1", "amount=ask&order_id=A-1"])
 async def test_amount_keyed_in(line, query):
     """Without an amount the caller keys it in, ended by `#`; it is read back before anything else."""
@@ -264,7 +272,7 @@ async def test_not_now(line, key, status):
     "question", ["confirm-amount", "enter-card", "enter-pin", "enter-amount", "enter-mobile"]
 )
 async def test_nothing_keyed(line, question):
-    """Three silences at a question: its own word for it, more help at the second, then an end."""
+    """Three silences at a question: its own word for it, more help with it, then an end."""
     query = "order_id=A-1" if question == "enter-amount" else "amount=50000&order_id=A-1"
     script = line.buyer(enter_amount="50000#") | {question: ""}
     ended = await line.call(script, query, caller_id="" if question == "enter-mobile" else "09123456789")
@@ -274,6 +282,7 @@ async def test_nothing_keyed(line, question):
     assert ended.heard[start:] == [
         question,
         f"no-{kind}",
+        f"help-{kind}",
         question,
         f"no-{kind}",
         f"help-{kind}",
@@ -557,6 +566,12 @@ async def test_another_card_then_paid(line):
     assert ended.status == "PAID"
     assert ended.variables["PAYCARD"] == "603799******7893"
     assert states(line) == ["declined", "paid"]
+    paid = ended.heard.index("paid")
+    assert ended.heard[paid + 1 : paid + 7] == [  # which of the two it was
+        "card-is",
+        *("numbers/7", "numbers/8", "numbers/9", "numbers/3"),
+        "tracking-number",
+    ]
 
 
 async def test_cards_have_a_cap(line):

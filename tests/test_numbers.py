@@ -1,5 +1,7 @@
 """Numbers from clips, held against num2words, which says them by a program of its own."""
 
+import random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,9 +25,20 @@ def expected(n, language):
 
 
 @pytest.mark.parametrize("language", prompts.LANGUAGES)
-def test_every_number_to_twenty_thousand(language):
-    for n in range(20_001):
+@pytest.mark.parametrize("part", range(4))
+def test_every_number_to_a_hundred_thousand(language, part):
+    for n in range(part, 100_001, 4):
         assert said(n, language) == expected(n, language)
+
+
+@pytest.mark.parametrize("language", prompts.LANGUAGES)
+def test_five_thousand_random_numbers(language):
+    """As many of each size, from six digits to twelve; the same ones each time."""
+    chance = random.Random(language)
+    for size in range(6, 13):
+        for _ in range(720):
+            n = chance.randrange(10 ** (size - 1), 10**size)
+            assert said(n, language) == expected(n, language), n
 
 
 @pytest.mark.parametrize("language", prompts.LANGUAGES)
@@ -72,6 +85,34 @@ def test_english_says_and_before_the_last_tens(n, clips):
 def test_an_amount_is_a_number_of_rials():
     assert prompts.amount(50_000, Language.FA) == ("numbers/50", "numbers/thousand", "rial")
     assert prompts.amount(1, "en") == ("numbers/1", "rial")
+
+
+@pytest.mark.parametrize(
+    ("rials", "clips"),
+    [
+        (50_000, "5 thousand toman"),
+        (10, "1 toman"),
+        (1, "1 rial"),
+        (50_005, "50 thousand-o 5 rial"),
+        (12_505_000, "1 million-o 200-o 50 thousand-o 500 toman"),
+        (10**12, "100 billion toman"),
+    ],
+)
+def test_an_amount_in_tomans(rials, clips):
+    """Ten rials are a toman; what does not divide by ten is said in rials."""
+    said = prompts.amount(rials, "fa", "toman")
+    assert [clip.removeprefix("numbers/") for clip in said] == clips.split()
+
+
+def test_an_amount_in_tomans_in_english():
+    assert prompts.amount(50_000, "en", "toman") == ("numbers/5", "numbers/thousand", "toman")
+
+
+def test_the_end_of_a_card_number():
+    """The last four digits of the mask, one by one."""
+    assert prompts.card_ending("603799******7093") == (
+        "numbers/7", "numbers/0", "numbers/9", "numbers/3",
+    )  # fmt: skip
 
 
 def test_digits_keep_their_leading_zeros():

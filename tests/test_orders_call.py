@@ -142,13 +142,14 @@ async def test_music_while_the_shop_is_asked(line, shop):
 
 
 async def test_not_found_then_found(line, shop):
-    """A number that is not found has its own word, more help at the second time, and is asked again."""
+    """A number that is not found has its own word, more help, and is asked again."""
     ended = await line.call(line.buyer(enter_invoice=["1#", "2#", "10234#"]), ASK)
     assert ended.status == "PAID"
-    assert ended.heard[1:10] == [
+    assert ended.heard[1:11] == [
         "enter-invoice",
         "please-wait",
         "invoice-not-found",
+        "help-invoice",
         "enter-invoice",
         "please-wait",
         "invoice-not-found",
@@ -252,12 +253,13 @@ async def test_two_callers_with_one_invoice(line):
 
 
 async def test_nothing_keyed(line, shop):
-    """Three silences: its own word, help at the second, an end; the shop is not asked."""
+    """Three silences: its own word, help with it, an end; the shop is not asked."""
     ended = await line.call(line.buyer(), ASK)
     assert (ended.status, ended.reason) == ("NOINPUT", "no-input")
     assert ended.heard[1:] == [
         "enter-invoice",
         "no-invoice",
+        "help-invoice",
         "enter-invoice",
         "no-invoice",
         "help-invoice",
@@ -275,7 +277,7 @@ async def test_no_invoice_number(line, shop, wrong):
     """Too long, or a card number keyed too soon: its own word, and it goes nowhere."""
     ended = await line.call(line.buyer(enter_invoice=[wrong, "10234#"]), ASK)
     assert ended.status == "PAID"
-    assert ended.heard[1:4] == ["enter-invoice", "invalid-invoice", "enter-invoice"]
+    assert ended.heard[1:4] == ["enter-invoice", "invalid-invoice", "help-invoice"]
     assert [question.invoice for question in shop.asked] == ["10234"]
 
 

@@ -19,7 +19,7 @@ IDS = set(
     enter-pin no-pin invalid-pin help-pin new-pin no-more-pins otp-failed
     paid tracking-number repeat-reference unknown reference-is failed
     error-other code-is another-card too-many-cards gave-up cancelled operator out-of-order
-    already-paid order-busy under-review order-not-found order-closed order-lookup-failed
+    card-is toman already-paid order-busy under-review order-not-found order-closed order-lookup-failed
     busy goodbye try-later over-limit paused declined silence
     """.split()  # noqa: SIM905 - a list of words reads better without quotes
 ) | {f"error-{code}" for code in CODES}
@@ -109,6 +109,9 @@ def test_names_are_told_apart_from_strangers():
     ("toml", "complaint"),
     [
         ('[prompts.welcome]\nfa = "سلام"', "welcome: no text in en"),
+        ('[prompts.welcome]\nfa = "سلام"\nen = "Hello"', "welcome: when and when_fa missing"),
+        ('[prompts.welcome]\nwhen = ""\nfa = "سلام"\nen = "Hello"', "welcome: when is empty"),
+        ('[numbers.7]\nwhen = "often"\nen = "seven"', "unknown field 'when'"),
         ('[prompts.welcome]\nfa = ""\nen = "Hello"', "welcome: fa is empty"),
         ('[prompts.welcome]\nfa = " سلام"\nen = "Hello"', "padded"),
         ('[prompts.welcome]\nfa = 1\nen = "Hello"', "no text"),
@@ -127,9 +130,27 @@ def test_a_faulty_catalogue_is_refused_by_name(toml, complaint):
 
 
 def test_a_number_to_write_down():
-    """A tracking number is said in groups of three digits, with a pause between them."""
-    assert prompts.reference("1234567") == (
+    """A tracking number is said in groups, with a pause between them, and no digit alone."""
+    assert prompts.reference("12345678") == (
         "numbers/1", "numbers/2", "numbers/3", "silence", "numbers/4", "numbers/5", "numbers/6", "silence",
-        "numbers/7",
+        "numbers/7", "numbers/8",
     )  # fmt: skip
-    assert prompts.reference("12") == ("numbers/1", "numbers/2")
+
+
+@pytest.mark.parametrize(
+    ("digits", "groups"),
+    [
+        ("7", "7"),
+        ("12", "12"),
+        ("1234", "1234"),
+        ("12345", "123 45"),
+        ("1234567", "123 4567"),
+        ("518731527699", "518 731 527 699"),
+        ("0018731527699", "001 873 152 7699"),
+    ],
+)
+def test_groups_of_a_number_to_write_down(digits, groups):
+    """Three and three; the last group has two to four, so that no digit stands alone."""
+    clips = prompts.reference(digits)
+    said = "".join(" " if clip == "silence" else clip.removeprefix("numbers/") for clip in clips)
+    assert said == groups

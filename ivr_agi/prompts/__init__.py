@@ -7,14 +7,20 @@ Names are relative to `ivr-agi/` in Asterisk's sound folders: `enter-card` is pl
 
 from __future__ import annotations
 
+from typing import Final
+
 from ivr_agi.prompts.catalogue import LANGUAGES, SILENCE, catalogue
 from ivr_agi.prompts.numbers import LARGEST, digits, number
+
+RIALS_PER_TOMAN: Final = 10
+_GROUP: Final = 3
 
 __all__ = [
     "LANGUAGES",
     "LARGEST",
     "SILENCE",
     "amount",
+    "card_ending",
     "digits",
     "exists",
     "names",
@@ -46,15 +52,28 @@ def exists(name: str, language: str | None = None) -> bool:
 
 
 def reference(text: str) -> tuple[str, ...]:
-    """Return the clips that say a number for the caller to write down: digit by digit, in groups of three."""
-    clips = digits(text)
-    return tuple(
-        clip
-        for place, digit in enumerate(clips)
-        for clip in ((SILENCE, digit) if place and place % 3 == 0 else (digit,))
-    )
+    """Return the clips that say a number for the caller to write down: its digits, a pause between groups.
+
+    Groups of three; what is left over makes the last one two or four: no digit stands alone.
+    """
+    clips = list(digits(text))
+    said: list[str] = []
+    while len(clips) >= _GROUP + 2:
+        said += [*clips[:_GROUP], SILENCE]
+        del clips[:_GROUP]
+    return (*said, *clips)
 
 
-def amount(rials: int, language: str) -> tuple[str, ...]:
-    """Return the clips that say an amount: the number, then `rial`."""
+def card_ending(masked: str) -> tuple[str, ...]:
+    """Return the clips that say the last four digits of a masked card number, one by one."""
+    return digits(masked[-4:])
+
+
+def amount(rials: int, language: str, unit: str = "rial") -> tuple[str, ...]:
+    """Return the clips that say an amount of rials: a number, then `rial` or `toman`.
+
+    unit: `"toman"` says ten rials as one toman; an amount that does not divide by ten is said in rials.
+    """
+    if unit == "toman" and rials % RIALS_PER_TOMAN == 0:
+        return (*number(rials // RIALS_PER_TOMAN, language), "toman")
     return (*number(rials, language), "rial")

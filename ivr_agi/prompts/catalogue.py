@@ -17,7 +17,16 @@ LANGUAGES: Final = ("fa", "en")
 SILENCE: Final = "silence"
 BILINGUAL: Final = "choose-language"
 
+_MOMENT: Final = ("when", "when_fa")
 _PROMPT_NAME: Final = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """When a prompt is heard, in English and in Persian, for whoever records or reviews it."""
+
+    en: str
+    fa: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +47,9 @@ class CatalogueError(ValueError):
 class Catalogue:
     """All prompts and number clips, by name and language."""
 
-    def __init__(self, entries: dict[str, dict[str, Words]]) -> None:
+    def __init__(self, entries: dict[str, dict[str, Words]], moments: dict[str, Moment]) -> None:
         self._entries = entries
+        self._moments = moments
         self._names = {
             language: tuple(name for name, said in entries.items() if language in said)
             for language in LANGUAGES
@@ -51,6 +61,10 @@ class Catalogue:
         if words is None:
             raise KeyError(f"no prompt {name!r} in language {str(language)!r}")
         return words
+
+    def moment(self, name: str) -> Moment | None:
+        """Return when a prompt is heard; None for a number clip, and for silence."""
+        return self._moments.get(name)
 
     def text(self, name: str, language: str) -> str:
         """Return the words of a clip as written."""
@@ -73,24 +87,28 @@ def parse(toml: str) -> Catalogue:
     if unknown := set(tables) - {"prompts", "numbers"}:
         raise CatalogueError(f"unknown tables: {', '.join(sorted(unknown))}")
     entries: dict[str, dict[str, Words]] = {}
+    moments: dict[str, Moment] = {}
+    if SILENCE in tables.get("prompts", {}):
+        raise CatalogueError(f"{SILENCE}: this name is kept for the clip that says nothing")
     for key, fields in tables.get("prompts", {}).items():
-        entries[key] = _entry(key, fields)
+        entries[key] = _entry(key, fields, frozenset(_MOMENT))
         if missing := set(LANGUAGES) - set(entries[key]):
             raise CatalogueError(f"{key}: no text in {', '.join(sorted(missing))}")
+        if unsaid := [field for field in _MOMENT if field not in fields]:
+            raise CatalogueError(f"{key}: {' and '.join(unsaid)} missing: at which moment is it heard?")
+        moments[key] = Moment(*(fields[field] for field in _MOMENT))
     for key, fields in tables.get("numbers", {}).items():
-        entries[f"numbers/{key}"] = _entry(f"numbers/{key}", fields)
-    if SILENCE in entries:
-        raise CatalogueError(f"{SILENCE}: this name is kept for the clip that says nothing")
+        entries[f"numbers/{key}"] = _entry(f"numbers/{key}", fields, frozenset())
     entries[SILENCE] = dict.fromkeys(LANGUAGES, Words("", ""))
-    return Catalogue(entries)
+    return Catalogue(entries, moments)
 
 
-def _entry(name: str, fields: object) -> dict[str, Words]:
+def _entry(name: str, fields: object, others: frozenset[str]) -> dict[str, Words]:
     if not _PROMPT_NAME.fullmatch(name.removeprefix("numbers/")):
         raise CatalogueError(f"{name!r}: a name has small letters, digits and single hyphens")
     if not isinstance(fields, dict):
         raise CatalogueError(f"{name}: not a table")
-    allowed = {f"{language}{suffix}" for language in LANGUAGES for suffix in ("", "_spoken")}
+    allowed = others | {f"{language}{suffix}" for language in LANGUAGES for suffix in ("", "_spoken")}
     for field, value in fields.items():
         if field not in allowed:
             raise CatalogueError(f"{name}: unknown field {field!r}")
