@@ -9,18 +9,20 @@ from __future__ import annotations
 import asyncio
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from ivr_agi import settings
 from ivr_agi.cli import wiring
+from ivr_agi.journal import Journal
 from ivr_agi.simulator.channel import Channel, ScriptedHandset, dial
 from ivr_agi.simulator.gateway import GatewaySimulator, sample_card
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
-    from pathlib import Path
 
-    from ivr_agi.journal import Journal
     from ivr_agi.payments import Payments
     from ivr_agi.server import Server
 
@@ -115,9 +117,21 @@ class Line:
         return self.journal.attempts()[::-1]
 
 
+@cache
+def empty_journal() -> bytes:
+    """A journal's file just begun. Made once: all the migrations take longer than most tests."""
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "journal.db"
+        Journal(f"sqlite:///{file}").close()
+        return file.read_bytes()
+
+
 def journal_of(folder: Path) -> str:
-    """Where a folder's journal is kept: in a file; `--journal=postgresql` puts another answer here."""
-    return f"sqlite:///{folder / 'journal.db'}"
+    """Where a folder's journal is kept: in a file, begun here; `--journal=postgresql` puts another answer here."""
+    file = folder / "journal.db"
+    if not file.exists():
+        file.write_bytes(empty_journal())
+    return f"sqlite:///{file}"
 
 
 @asynccontextmanager
@@ -145,4 +159,15 @@ async def open_line(
             journal.close()
 
 
-__all__ = ["CARD", "MOBILE", "SEQUENCE", "Ended", "Line", "Thinking", "open_line", "sample_card", "until"]
+__all__ = [
+    "CARD",
+    "MOBILE",
+    "SEQUENCE",
+    "Ended",
+    "Line",
+    "Thinking",
+    "empty_journal",
+    "open_line",
+    "sample_card",
+    "until",
+]

@@ -29,9 +29,12 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 import pytest
 import sqlalchemy as sa
 from postgres_proxy import PostgresProxy, free_port
+from postgres_schema import is_empty, remove_rows, schema_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+    from postgres_schema import Schema
 
 __all__ = ["PostgresProxy", "PostgresServer", "prototype"]
 
@@ -55,13 +58,6 @@ log_line_prefix = '%m [%p] %u@%d '
 DISK = Path("/var/tmp")  # noqa: S108 - /tmp may be memory
 MEMORY = Path("/dev/shm")  # noqa: S108
 ROOM = 512 * 2**20
-# What initdb makes has ids below 16384 (PostgreSQL's manual, "System Catalog Declarations and Initial Contents").
-IS_EMPTY = """
-SELECT NOT EXISTS (SELECT FROM pg_class WHERE oid >= 16384) AND NOT EXISTS (SELECT FROM pg_proc WHERE oid >= 16384)
-AND NOT EXISTS (SELECT FROM pg_type WHERE oid >= 16384) AND NOT EXISTS (SELECT FROM pg_extension WHERE oid >= 16384)
-AND EXISTS (SELECT FROM pg_namespace WHERE nspname = 'public')
-AND NOT EXISTS (SELECT FROM pg_namespace WHERE oid >= 16384)
-"""
 # The kernel ends a server whose starter has died, and the starter is a thread: one that lives as long as we do.
 _starter = ThreadPoolExecutor(1, thread_name_prefix="postgres")
 
@@ -172,14 +168,19 @@ def prototype(shared: Path) -> Path:
 class PostgresServer:
     """A server with a cluster of its own, for as long as the `with` lasts."""
 
-    def __init__(self, prototype: Path, *, on_disk: bool) -> None:
-        """on_disk: True where a test speaks of durability; False is quicker, and the settings are the same."""
+    def __init__(self, prototype: Path, *, on_disk: bool, begin: Callable[[str], None] | None = None) -> None:
+        """on_disk: True where a test speaks of durability; False is quicker, and the settings are the same.
+
+        begin: makes an empty journal at an address; for `begun`.
+        """
+        self._begin = begin
         self._prototype = prototype
         self._place = DISK if on_disk or not _has_room(MEMORY) else MEMORY
         self._programs = programs()
         self._password = (prototype / "password").read_text(encoding="ascii")
         self._numbers = itertools.count(1)
         self._spare: list[str] = []  # databases that stand empty
+        self._spare_begun: dict[str, Schema] = {}  # those that an empty journal is in
         self._process: subprocess.Popen[bytes] | None = None
         self.port = free_port()
         self._admin = sa.create_engine(
@@ -309,20 +310,55 @@ class PostgresServer:
             elif self._process:
                 self.drop(address)
 
-    def _empty(self, address: str) -> bool:
-        """End all sessions in a database and remove all that is its owner's; says whether nothing is left."""
-        name = sa.make_url(address).database
-        inside = sa.create_engine(
-            self._url(USER, str(name)), isolation_level="AUTOCOMMIT", poolclass=sa.NullPool
-        )
-        with inside.connect() as connection:
+    @contextmanager
+    def begun(self) -> Iterator[str]:
+        """The address of a journal just begun: a new one, or an earlier test's, its rows removed.
+
+        A test that has changed the schema is the last one in its database.
+        """
+        if self._spare_begun:
+            address, schema = self._spare_begun.popitem()
+        else:
+            address = self.create()
+            if self._begin is None:
+                raise RuntimeError("this server was not told how a journal begins")
+            self._begin(address)
+            with self._inside(address) as connection:
+                schema = schema_of(connection)
+        try:
+            yield address
+        finally:
+            if self._process and self._clear(address, schema):
+                self._spare_begun[address] = schema
+            elif self._process:
+                self.drop(address)
+
+    @contextmanager
+    def _inside(self, address: str) -> Iterator[sa.Connection]:
+        """The superuser in a database, outside of a transaction; alone, for all other sessions are ended."""
+        name = str(sa.make_url(address).database)
+        engine = sa.create_engine(self._url(USER, name), isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+        with engine.connect() as connection:
             connection.exec_driver_sql(
                 f"SELECT pg_terminate_backend(pid, {SECONDS * 1000}) FROM pg_stat_activity"  # noqa: S608
                 " WHERE datname = current_database() AND pid <> pg_backend_pid()"
             )
-            connection.exec_driver_sql(f"DROP OWNED BY {ROLE} CASCADE")
             connection.exec_driver_sql(f"ALTER DATABASE {name} RESET ALL")
-            return bool(connection.exec_driver_sql(IS_EMPTY).scalar_one())
+            yield connection
+
+    def _empty(self, address: str) -> bool:
+        """End all sessions in a database and remove all that is its owner's; says whether nothing is left."""
+        with self._inside(address) as connection:
+            connection.exec_driver_sql(f"DROP OWNED BY {ROLE} CASCADE")
+            return is_empty(connection)
+
+    def _clear(self, address: str, schema: Schema) -> bool:
+        """End all sessions and remove what a test has written; False if it has changed more than rows."""
+        with self._inside(address) as connection:
+            if schema_of(connection) != schema:
+                return False
+            remove_rows(connection)
+            return True
 
     def _url(self, role: str, database: str) -> str:
         return f"postgresql+psycopg://{role}:{self._password}@127.0.0.1:{self.port}/{database}"

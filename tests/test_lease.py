@@ -20,11 +20,11 @@ ELSEWHERE = "another-host:pid:[1]/boot/1/2"
 
 
 @pytest.fixture
-def elsewhere(journal_url, monkeypatch):
+def elsewhere(begun, monkeypatch):
     """A journal opened by a server on another host."""
     with monkeypatch.context() as there:
         there.setattr("ivr_agi.journal.this_process", lambda: ELSEWHERE)
-        opened = Journal(journal_url)
+        opened = Journal(begun)
     yield opened
     opened.close()
 

@@ -268,13 +268,13 @@ def attempt_of(order, caller="+989120000001", card=CARD, hashes=NO_KEY):
 
 
 @pytest.fixture
-async def counted(journal_url):
+async def counted(begun):
     """Opens the journal with limits, any number of times, as servers that start one after the other do."""
     opened = []
 
     def begin(**limits):
         read = {scope: read_limits(text, Scope(scope)) for scope, text in limits.items()}
-        opened.append(Journal(journal_url, limits=Limits(**read)))
+        opened.append(Journal(begun, limits=Limits(**read)))
         return opened[-1]
 
     yield begin

@@ -20,8 +20,8 @@ LATER = NOW + 30
 
 
 @pytest.fixture
-def journal(journal_url):
-    opened = Journal(journal_url, notices=True)
+def journal(begun):
+    opened = Journal(begun, notices=True)
     yield opened
     opened.close()
 

@@ -434,6 +434,48 @@ def test_no_server(tmp_path, monkeypatch, ci, end):
         harness.programs()
 
 
+COUNTED = (
+    "INSERT INTO happening (what, at, order_id, caller, card, card_hash) VALUES ('pin', '', '', '', '', '')"
+)
+
+
+def test_journals_are_just_begun(postgres, engines):
+    """What a test has written is gone when the next one gets the same database, and ids count from 1 again."""
+    with postgres.begun() as first, engines(first).begin() as connection:
+        connection.exec_driver_sql(COUNTED)
+        connection.exec_driver_sql("INSERT INTO process (name, beat, since) VALUES ('p', 1, '')")
+    with postgres.begun() as second:
+        assert second == first
+        with engines(second).begin() as connection:
+            for table in sa.inspect(connection).get_table_names():
+                count = connection.exec_driver_sql(f"SELECT count(*) FROM {table}").scalar_one()  # noqa: S608
+                assert count == (1 if table == "alembic_version" else 0), table
+            assert connection.exec_driver_sql(f"{COUNTED} RETURNING id").scalar_one() == 1
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        "ALTER TABLE pause ADD COLUMN more text",
+        "ALTER TABLE process ALTER COLUMN since SET DEFAULT 1",
+        "CREATE TABLE more (a int)",
+        "DROP TABLE pause",
+        "DROP TABLE alembic_version",
+        "ALTER TABLE attempt DISABLE TRIGGER USER",
+        "DROP INDEX {index}",
+        "CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+        "UPDATE alembic_version SET version_num = 'later'",
+    ],
+)
+def test_a_spoilt_journal_is_not_used_again(postgres, engines, spoil):
+    """A test that has changed more than rows is the last one that gets this database."""
+    with postgres.begun() as first, engines(first).begin() as connection:
+        index = "SELECT indexname FROM pg_indexes WHERE tablename = 'attempt' AND indexname NOT LIKE '%%pkey'"
+        connection.exec_driver_sql(spoil.format(index=connection.exec_driver_sql(index).scalars().first()))
+    with postgres.begun() as second:
+        assert second != first
+
+
 def test_journal_url_is_on_the_chosen_database(request, journal_url):
     """--journal says where the journal of a test is."""
     assert sa.make_url(journal_url).get_backend_name() == request.config.option.journal

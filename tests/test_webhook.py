@@ -22,8 +22,8 @@ DAY = 86400
 
 
 @pytest.fixture
-def journal(journal_url):
-    opened = Journal(journal_url, notices=True)
+def journal(begun):
+    opened = Journal(begun, notices=True)
     yield opened
     opened.close()
 

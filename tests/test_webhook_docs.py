@@ -23,8 +23,8 @@ KINDS = (S.PAID, S.DECLINED, S.FAILED, S.UNKNOWN, S.RESOLVED)  # as the page has
 
 
 @pytest.fixture
-def journal(journal_url):
-    opened = Journal(journal_url, notices=True)
+def journal(begun):
+    opened = Journal(begun, notices=True)
     yield opened
     opened.close()
 

@@ -48,7 +48,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 EPOCH: Final = 1_790_000_000.0  # what the wall clock says when a world begins
-COMPILED: Final[dict[Any, Any]] = {}  # statements, once for all engines
 LEASE: Final = 480.0  # seconds; longer than lease.LEASE, and with it the beat, for speed
 SETTINGS: Final = settings.load(
     _env_file=None,
@@ -62,6 +61,19 @@ SETTINGS: Final = settings.load(
 NEVER_LOGGED: Final = ("call.broken", "pay.broken", "journal.contradicted")
 GIVES_UP: Final = ("journal.owed_for_ever", "journal.stuck")  # on ending, while the disk is out of order
 HOSTS: Final = ("here", "there")
+
+
+class Compiled(dict[Any, Any]):
+    """Statements, compiled once for all engines: SQLAlchemy's key begins with the engine's own dialect."""
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        return super().get(key[1:], default)
+
+    def __setitem__(self, key: Any, compiled: Any) -> None:
+        super().__setitem__(key[1:], compiled)
+
+
+COMPILED: Final = Compiled()
 
 
 @dataclass
