@@ -5,7 +5,7 @@ BIN := .venv/bin
 # what is run a second time with its journal on a real PostgreSQL
 ON_POSTGRESQL := $(addprefix tests/test_,journal.py ledger.py lease.py late_truth.py limits.py server.py transitions.py flow.py)
 
-.PHONY: help demo test fuzz bench-flood torture test-old-asterisk check lint format lock sbom audit sounds picture clean
+.PHONY: help demo test fuzz bench-flood listen torture test-old-asterisk check lint format lock sbom audit sounds picture clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -13,12 +13,15 @@ help:  ## this list
 demo: .venv/ready  ## pay by phone with the keyboard: no Asterisk, no credentials
 	@$(BIN)/ivr-agi demo
 
-test: .venv/dev lint  ## everything: style, types, all tests, a real Asterisk among them
-	@tools/debian-packages espeak-ng gcc libc6-dev mmdebstrap openssl postgresql sip-tester stunnel4 systemd
-	@tools/promtool
-	@tools/docker-compose
+# each of hundreds of processes would else compile the package for itself
+test: export PYTHONDONTWRITEBYTECODE =
+test: .venv/ready  ## everything: style, types, all tests, a real Asterisk among them
+	@tools/together "make --no-print-directory .venv/dev" \
+	  "tools/debian-packages espeak-ng gcc libc6-dev mmdebstrap openssl postgresql sip-tester stunnel4 systemd && \
+	  tools/promtool && tools/docker-compose"
 	@# calls wait more than they work, and are timed: they come first
-	tools/together "$(BIN)/pytest -n 2 --dist worksteal --ignore tests/asterisk && $(BIN)/pytest -n 2 --journal=postgresql $(ON_POSTGRESQL)" \
+	tools/together "make --no-print-directory lint" \
+	  "$(BIN)/pytest -n 2 --dist worksteal --ignore tests/asterisk && $(BIN)/pytest -n 2 --dist worksteal --journal=postgresql $(ON_POSTGRESQL)" \
 	  "$(BIN)/pytest -n 4 --dist worksteal tests/asterisk"
 
 FUZZ_SECONDS ?= 120
@@ -28,6 +31,9 @@ fuzz: .venv/dev  ## what others send, by coverage-guided fuzzers: FUZZ_SECONDS f
 
 bench-flood: .venv/dev  ## what a flood costs those who pay: five minutes; as root, on two cores
 	$(BIN)/python benchmarks/flood.py
+
+listen: .venv/dev  ## what a recogniser makes of the voices, on a telephone line
+	$(BIN)/python benchmarks/listening.py
 
 torture: .venv/dev  ## kill, cut the power, and call at random: an hour, on both databases
 	@tools/debian-packages gcc libc6-dev postgresql
@@ -55,9 +61,19 @@ format: .venv/dev  ## put the style right
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
-sounds: .venv/ready  ## build the sounds whose words have changed
+sounds: .venv/ready  ## speak what has changed, write docs/script.md (new English: `make voice` before)
 	@tools/debian-packages espeak-ng
+	@mkdir -p .cache
 	$(BIN)/ivr-agi sounds build
+	$(BIN)/ivr-agi sounds script > .cache/script.md && mv .cache/script.md docs/script.md
+
+.PHONY: voice
+voice: .venv/dev  ## the English voice: fetched, and held against what is shipped
+	@tools/debian-packages espeak-ng
+	@command -v npm >/dev/null || tools/debian-packages npm
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[voice]'
+	$(BIN)/python tools/kokoro
+	$(BIN)/pytest tests/sounds/test_kokoro.py::test_a_build_here_gives_the_english_that_is_shipped
 
 lock: .venv/supply  ## pin what is installed (ARGS=--upgrade: the newest), and the bill of materials of it
 	tools/lock $(ARGS)

@@ -22,7 +22,7 @@ from ivr_agi.agi import BadEnvironment, CommandRefused, Keyed, MissingSound
 from ivr_agi.model import Hangup, Keys, Language
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Mapping
 
     from ivr_agi.agi import Agi
 
@@ -85,14 +85,16 @@ class Call:
         max_unanswered: int,
         digit_timeout: float,
         music_class: str,
+        language_codes: Mapping[str, str],
         overdue: float,
     ) -> None:
-        """digit_timeout in seconds. max_unanswered: at all questions together."""
+        """digit_timeout in seconds. max_unanswered: at all questions. language_codes: Asterisk's names."""
         self._agi = agi
         self._tries = tries
         self._unanswered_left = max_unanswered
         self._timeout_ms = round(digit_timeout * 1000)
         self._music_class = music_class
+        self._language_codes = language_codes
         self._overdue = overdue
         self.language = Language.FA
         self.tried = 0  # answers waited for, at all questions
@@ -112,7 +114,7 @@ class Call:
     async def speak(self, language: Language) -> None:
         """Choose the language of what is played from now on."""
         self.language = language
-        await self._agi.set_variable("CHANNEL(language)", language)
+        await self._agi.set_variable("CHANNEL(language)", self._language_codes[language])
 
     async def tell_dialplan(self, name: str, value: str) -> None:
         """Set a channel variable; works after a hang-up, too."""

@@ -1,13 +1,16 @@
 """The demo: gateway simulator, server and phone in one process, nothing real anywhere.
 
 What it runs is the very server that `ivr-agi serve` runs; only the gateway, the telephone and the
-journal's folder are stand-ins. No setting of a real line is used: a demo must not find its way
+journal's folder are stand-ins. `open_line` puts them together, for whoever wants a call without a
+telephone. No setting of a real line is used: a demo must not find its way
 into a merchant's journal or to a real gateway.
 """
 
 from __future__ import annotations
 
 import tempfile
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -23,21 +26,35 @@ from ivr_agi.simulator.gateway import CARDS, GatewaySimulator
 from ivr_agi.simulator.phone import call, make_phone
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
     from typing import Any
 
     from rich.console import Console
+
+    from ivr_agi.simulator.gateway import Sms
 
 SEQUENCE: Final = "demo"
 CARD: Final = next(card for card in CARDS if card.name == "paid").number
 HAPPY: Final = ("1", CARD, "pin")  # what --script keys when it is given nothing
 
 
-async def run(console: Console, digits: Sequence[str] | None, *, amount: str, language: str) -> int:
-    """Make one call; returns 0 if the payment succeeded, 1 if not. Raises PhoneError, WrongSettings."""
-    phone = make_phone(console, digits, "en" if language == "en" else "fa")
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A payment line that has nothing real behind it. url: `agi://…/pay`, the query to be added."""
+
+    url: str
+    journal: Journal
+
+
+@asynccontextmanager
+async def open_line(*, language: str, on_sms: Callable[[Sms], None], **given: float) -> AsyncIterator[Line]:
+    """Run gateway simulator and server while the block lasts; the journal is gone with it.
+
+    on_sms: called with each one-time PIN sent. given: further settings, as `pay_timeout=1.0`.
+    Raises WrongSettings.
+    """
     with tempfile.TemporaryDirectory(prefix="ivr-agi-demo-") as folder:
-        async with GatewaySimulator(SEQUENCE, on_sms=phone.receive) as gateway:
+        async with GatewaySimulator(SEQUENCE, on_sms=on_sms) as gateway:
             found = settings.load(
                 _env_file=None,
                 host="127.0.0.1",
@@ -47,7 +64,9 @@ async def run(console: Console, digits: Sequence[str] | None, *, amount: str, la
                 sequence=SEQUENCE,
                 journal_url=f"sqlite:///{Path(folder) / 'demo.db'}",
                 language=language,
+                persian_code="fa",
                 drain_limit=0,
+                **given,
             )
             journal = Journal(found.journal_url, limits=found.limits)
             client = Gateway(
@@ -56,14 +75,21 @@ async def run(console: Console, digits: Sequence[str] | None, *, amount: str, la
             server = Server(found, Payments(journal, client))
             port = await server.start()
             try:
-                if digits is None:
-                    console.print(_cards())
-                variables = await call(f"agi://127.0.0.1:{port}/pay?amount={amount}", phone)
-                phone.screen.end(variables)
-                console.print(_rows(journal.attempts()))
+                yield Line(f"agi://127.0.0.1:{port}/pay", journal)
             finally:
                 await server.drain()
                 journal.close()
+
+
+async def run(console: Console, digits: Sequence[str] | None, *, amount: str, language: str) -> int:
+    """Make one call; returns 0 if the payment succeeded, 1 if not. Raises PhoneError, WrongSettings."""
+    phone = make_phone(console, digits, "en" if language == "en" else "fa")
+    async with open_line(language=language, on_sms=phone.receive) as line:
+        if digits is None:
+            console.print(_cards())
+        variables = await call(f"{line.url}?amount={amount}", phone)
+        phone.screen.end(variables)
+        console.print(_rows(line.journal.attempts()))
     return 0 if variables.get("PAYSTATUS") == "PAID" else 1
 
 

@@ -184,7 +184,7 @@ def name_caller(caller_id: str) -> str:
 
 
 class Language(StrEnum):
-    """A language of the prompts, named as Asterisk's CHANNEL(language) and sound folders are."""
+    """A language of the prompts, named as Asterisk names it, but for PERSIAN_CODE."""
 
     FA = "fa"
     EN = "en"

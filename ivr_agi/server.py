@@ -137,6 +137,7 @@ class Server:
                 max_unanswered=self._settings.max_unanswered,
                 digit_timeout=self._settings.digit_timeout,
                 music_class=self._settings.music_class,
+                language_codes=self._settings.language_codes,
                 overdue=overdue,
             )
             await converse(call, payment)

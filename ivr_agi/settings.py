@@ -133,6 +133,11 @@ class Settings(BaseSettings):
 
     # The call
     language: Literal["fa", "en", "ask"] = Field("fa", description="language of the prompts, or ask")
+    persian_code: str = Field(
+        "fa",
+        pattern=r"^[A-Za-z]{2,8}([_-][A-Za-z0-9]{2,8})*$",
+        description="Asterisk's name for Persian: CHANNEL(language), and its folder of sounds; some have pr",
+    )
     tries: int = Field(3, ge=1, le=9, description="tries at each question")
     max_unanswered: int = Field(
         9, ge=1, le=99, description="times in one call that nothing valid is keyed, at all questions together"
@@ -148,7 +153,7 @@ class Settings(BaseSettings):
     amount_max: int = Field(2_000_000_000, le=10**12, description="greatest amount, in rials")
     amount_step: int = Field(1, ge=1, le=10**12, description="amounts are whole multiples of so many rials")
     spoken_unit: Literal["rial", "toman"] = Field(
-        "rial", description="unit in which an amount is read out; what does not divide by ten is said in rials"
+        "rial", description="unit in which amounts are read out; what does not divide by ten is said in rials"
     )
     music_class: str = Field("ivr-agi", min_length=1, description="music on hold while the bank is asked")
 
@@ -245,6 +250,11 @@ class Settings(BaseSettings):
         """The rials that are taken."""
         least = -(-self.amount_min // self.amount_step) * self.amount_step
         return range(least, self.amount_max + 1, self.amount_step)
+
+    @property
+    def language_codes(self) -> dict[str, str]:
+        """Our languages as this Asterisk calls them."""
+        return {"fa": self.persian_code, "en": "en"}
 
     @property
     def limits(self) -> Limits:

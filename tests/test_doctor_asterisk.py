@@ -7,7 +7,7 @@ from doctoring import SHIPPED, Box, as_somebody_else, good_box, only
 
 from ivr_agi.doctor import asterisk
 from ivr_agi.doctor.findings import Level
-from ivr_agi.sounds import audio
+from ivr_agi.sounds import audio, formats
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def test_good(installed):
 
 def test_folder_alone(installed):
     """The folder /etc/asterisk itself will do as well."""
-    found = asterisk.check(installed.etc, languages=("fa",), music_class="ivr-agi", port=4573)
+    found = asterisk.check(installed.etc, languages={"fa": "fa"}, music_class="ivr-agi", port=4573)
     assert {finding.level for finding in found} == {Level.OK}
 
 
@@ -228,7 +228,7 @@ def test_missing_language(installed):
 
 def wave(path, rate):
     """A second of tone at another rate than 8 kHz."""
-    audio.write(path, audio.silence(1000))
+    formats.write(path, "wav", audio.silence(1000))
     content = bytearray(path.read_bytes())
     content[24:28] = rate.to_bytes(4, "little")
     path.write_bytes(content)

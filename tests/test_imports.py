@@ -39,6 +39,7 @@ MAY_IMPORT = {
     "session": {"model", "orders", "outcomes", "payments", "prompts", "request"},
     "charge": {"model", "outcomes", "payments", "prompts", "request", "settings"},
     "demo": {"gateway", "journal", "model", "payments", "server", "settings", "simulator"},
+    "preview": {"demo", "prompts", "simulator", "sounds"},
     "flow": {"call", "model", "orders", "outcomes", "payments", "prompts", "request", "session"},
     "conversation": {"agi", "call", "flow", "metrics", "model", "payments", "prompts", "session"},
     "door": {"agi", "metrics", "model", "settings"},

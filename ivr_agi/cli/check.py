@@ -76,7 +76,8 @@ def _asterisks(folder: Path | None, found: Settings) -> list[Finding]:
                 "name the /etc/asterisk, or a root that contains it",
             )
         ]
-    languages = ("fa", "en") if found.language == "ask" else (found.language,)
+    spoken = found.language_codes if found.language == "ask" else (found.language,)
+    languages = {language: found.language_codes[language] for language in spoken}
     return asterisk.check(
         folder or ETC_ASTERISK, languages=languages, music_class=found.music_class, port=found.port
     )

@@ -11,7 +11,7 @@ from ivr_agi.doctor.dialplan import SHIPPED, Paying
 from ivr_agi.doctor.findings import Finding, Level, error, ok, warning
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator, Mapping
     from pathlib import Path
 
 READ: Final = (
@@ -30,10 +30,11 @@ LEAKS: Final[tuple[tuple[str, Callable[[Tree], Iterator[Finding]], str], ...]] =
 )
 
 
-def check(folder: Path, *, languages: Collection[str], music_class: str, port: int) -> list[Finding]:
+def check(folder: Path, *, languages: Mapping[str, str], music_class: str, port: int) -> list[Finding]:
     """Look at an `/etc/asterisk`, or at a root that contains one.
 
-    languages: those that callers are spoken to in. port: where our server listens, 0 if that is not fixed.
+    languages: those that callers are spoken to in, and what this Asterisk calls them. port: where our server
+    listens, 0 if that is not fixed.
     """
     try:
         tree = Tree(folder)

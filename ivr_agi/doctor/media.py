@@ -9,10 +9,10 @@ from ivr_agi import sounds
 from ivr_agi.doctor.asterisk_conf import TRUE
 from ivr_agi.doctor.findings import Finding, error, ok, warning
 from ivr_agi.prompts import names
-from ivr_agi.sounds import audio
+from ivr_agi.sounds import audio, formats
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterator, Mapping
 
     from ivr_agi.doctor.asterisk_conf import Conf, Section, Tree
 
@@ -64,13 +64,13 @@ def data_folder(tree: Tree) -> Path:
     return next((path for path in candidates if (path / "sounds").is_dir()), candidates[-1])
 
 
-def prompts_there(tree: Tree, languages: Collection[str]) -> Iterator[Finding]:
+def prompts_there(tree: Tree, languages: Mapping[str, str]) -> Iterator[Finding]:
     """Each prompt of each language, in a form that Asterisk plays."""
     folder = tree.followed(data_folder(tree) / "sounds")
     cure = f"ivr-agi sounds install {folder}"
-    problems = sounds.check(folder, installed=True) if languages else []
-    for language in languages:
-        there = tree.followed(folder / language / "ivr-agi")
+    problems = sounds.check(folder, installed=True, codes=languages) if languages else []
+    for language, code in languages.items():
+        there = tree.followed(folder / code / "ivr-agi")
         if not there.is_dir():
             yield error(
                 f"no prompts for language {language}: they play in English, or not at all, without a word",
@@ -78,9 +78,9 @@ def prompts_there(tree: Tree, languages: Collection[str]) -> Iterator[Finding]:
                 cure,
             )
             continue
-        wrong = [line for line in problems if line.startswith(f"{language}/")]
+        wrong = [line for line in problems if line.startswith(f"{code}/")]
         wrong += [
-            f"{language}/ivr-agi/{name}: in no form that Asterisk plays"
+            f"{code}/ivr-agi/{name}: in no form that Asterisk plays"
             for name in names(language)
             if (found := {path.suffix for path in (there / name).parent.glob(f"{Path(name).name}.*")})
             and not found & PLAYED
@@ -137,7 +137,7 @@ def music(tree: Tree, music_class: str) -> Iterator[Finding]:
 
 def _plays(path: Path) -> bool:
     try:
-        audio.read(path)
+        formats.read(path)
     except (audio.SoundFormatError, OSError):
         return False
     return True

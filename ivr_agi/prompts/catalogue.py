@@ -1,7 +1,8 @@
 """The catalogue of prompts, read from `catalogue.toml` once and checked.
 
-A prompt has words in every language, a number clip in those that use it. Whatever the file gets
-wrong is told by name when it is first read; a caller must never be the one to find an empty prompt.
+A prompt has words in every language, a number clip in those that use it; the file also says how a
+speech engine is to pronounce them. Whatever the file gets wrong is told by name when it is first
+read; a caller must never be the one to find an empty prompt.
 """
 
 from __future__ import annotations
@@ -19,6 +20,10 @@ BILINGUAL: Final = "choose-language"
 
 _MOMENT: Final = ("when", "when_fa")
 _PROMPT_NAME: Final = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
+_PHONEMES: Final = re.compile(r"(\[\[.*?\]\])")
+# With the vowel marks, the zero-width non-joiner of می‌شود, and the apostrophe.
+_WORD: Final = re.compile("[\\w\u064b-\u0652\u200c']+")
+_ENDINGS: Final = {"\u0650": "e", "\u064f": "o"}  # the ezafe's zir, and the pish of «و» said -o
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +38,7 @@ class Moment:
 class Words:
     """What one clip says in one language.
 
-    shown: as written. spoken: what the speech engine gets; the same, unless it would be misread.
+    shown: as written. spoken: what the speech engine gets, with vowel marks, and phonemes in [[ ]].
     """
 
     shown: str
@@ -84,26 +89,56 @@ def catalogue() -> Catalogue:
 def parse(toml: str) -> Catalogue:
     """Read and check a catalogue; CatalogueError if anything is missing, empty or unknown."""
     tables = tomllib.loads(toml)
-    if unknown := set(tables) - {"prompts", "numbers"}:
+    if unknown := set(tables) - {"prompts", "numbers", "pronunciation"}:
         raise CatalogueError(f"unknown tables: {', '.join(sorted(unknown))}")
+    pronunciation = _pronunciation(tables.get("pronunciation", {}))
     entries: dict[str, dict[str, Words]] = {}
     moments: dict[str, Moment] = {}
     if SILENCE in tables.get("prompts", {}):
         raise CatalogueError(f"{SILENCE}: this name is kept for the clip that says nothing")
     for key, fields in tables.get("prompts", {}).items():
-        entries[key] = _entry(key, fields, frozenset(_MOMENT))
+        entries[key] = _entry(key, fields, frozenset(_MOMENT), pronunciation)
         if missing := set(LANGUAGES) - set(entries[key]):
             raise CatalogueError(f"{key}: no text in {', '.join(sorted(missing))}")
         if unsaid := [field for field in _MOMENT if field not in fields]:
             raise CatalogueError(f"{key}: {' and '.join(unsaid)} missing: at which moment is it heard?")
         moments[key] = Moment(*(fields[field] for field in _MOMENT))
     for key, fields in tables.get("numbers", {}).items():
-        entries[f"numbers/{key}"] = _entry(f"numbers/{key}", fields, frozenset())
+        entries[f"numbers/{key}"] = _entry(f"numbers/{key}", fields, frozenset(), pronunciation)
     entries[SILENCE] = dict.fromkeys(LANGUAGES, Words("", ""))
     return Catalogue(entries, moments)
 
 
-def _entry(name: str, fields: object, others: frozenset[str]) -> dict[str, Words]:
+def pronounced(text: str, words: dict[str, str]) -> str:
+    """Return a text with each of the given words as phonemes in [[ ]]; all else stays as it is."""
+
+    def phonemes(found: re.Match[str]) -> str:
+        word = found[0]
+        if (said := words.get(word)) is None and word[-1] in _ENDINGS and (said := words.get(word[:-1])):
+            said += ("j" if said[-1] in "aeiouA" else "") + _ENDINGS[word[-1]]
+        return f"[[{said}]]" if said else word
+
+    parts = _PHONEMES.split(text)  # every second one is phonemes already
+    return "".join(part if place % 2 else _WORD.sub(phonemes, part) for place, part in enumerate(parts))
+
+
+def _pronunciation(tables: object) -> dict[str, dict[str, str]]:
+    if not isinstance(tables, dict) or set(tables) - set(LANGUAGES):
+        raise CatalogueError(f"pronunciation: a table for each of {', '.join(LANGUAGES)}, and nothing else")
+    for language, words in tables.items():
+        if not isinstance(words, dict):
+            raise CatalogueError(f"pronunciation.{language}: not a table")
+        for word, said in words.items():
+            if not _WORD.fullmatch(word):
+                raise CatalogueError(f"pronunciation.{language}: {word!r} is not one word")
+            if not isinstance(said, str) or not re.fullmatch(r"[^\s\[\]]+", said):
+                raise CatalogueError(f"pronunciation.{language}: {word}: {said!r} is not a word's phonemes")
+    return {language: tables.get(language, {}) for language in LANGUAGES}
+
+
+def _entry(
+    name: str, fields: object, others: frozenset[str], pronunciation: dict[str, dict[str, str]]
+) -> dict[str, Words]:
     if not _PROMPT_NAME.fullmatch(name.removeprefix("numbers/")):
         raise CatalogueError(f"{name!r}: a name has small letters, digits and single hyphens")
     if not isinstance(fields, dict):
@@ -118,7 +153,10 @@ def _entry(name: str, fields: object, others: frozenset[str]) -> dict[str, Words
         if f"{language}_spoken" in fields and language not in fields:
             raise CatalogueError(f"{name}: {language}_spoken without {language}")
     found = {
-        language: Words(fields[language], fields.get(f"{language}_spoken") or fields[language])
+        language: Words(
+            fields[language],
+            pronounced(fields.get(f"{language}_spoken") or fields[language], pronunciation[language]),
+        )
         for language in LANGUAGES
         if language in fields
     }

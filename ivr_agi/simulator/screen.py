@@ -120,9 +120,10 @@ class Screen:
         match [word.upper() for word in command[:3]]:
             case ["SET", "MUSIC", on_off]:
                 self._note("♪ music on hold" if on_off == "ON" else "♪ off")
-            case ["SET", "VARIABLE", "CHANNEL(LANGUAGE)"] if command[3:] and command[3] in LANGUAGES:
-                if self.language != command[3]:
-                    self.language = command[3]
+            case ["SET", "VARIABLE", "CHANNEL(LANGUAGE)"] if command[3:]:
+                language = "en" if command[3] == "en" else "fa"  # whatever Asterisk calls it
+                if self.language != language:
+                    self.language = language
                     self._note(f"language: {LANGUAGES[self.language]}")
 
     def sms(self, sms: Sms) -> None:

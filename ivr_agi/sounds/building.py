@@ -1,228 +1,187 @@
-"""The sound files: built from the catalogue, checked, and put where Asterisk looks for them.
+"""Making the sound files: each clip spoken by its voice, brought to one level, trimmed, and written.
 
-A sounds folder holds `LANG/ivr-agi/NAME.wav`, `moh/ivr-agi/waiting.wav`, and `manifest.json`, which
-says from which words each file was made: only what changed is spoken anew. Nothing here runs during
-a call, and nothing here ever deletes or overwrites a file that this program did not make.
+Only what has changed is made anew: the words, the voice, the treatment. Nothing is deleted or
+overwritten that this program did not make, but for the file of the very name that is made.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import re
-from array import array
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Final
 
-from ivr_agi.prompts.catalogue import BILINGUAL, LANGUAGES, SILENCE, Catalogue, catalogue
-from ivr_agi.sounds import audio, music, speech
-from ivr_agi.sounds.installing import FOLDER
+from ivr_agi.sounds import audio, formats, installing, loudness, manifest, music, voices
+from ivr_agi.sounds.clips import FOLDER, HALVES_APART_MS, MUSIC, chosen, clips
+from ivr_agi.sounds.engines import SpeechError
+from ivr_agi.sounds.engines.recordings import Recordings
+from ivr_agi.sounds.manifest import Made, Manifest, checksum
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Collection, Sequence
     from pathlib import Path
 
+    from ivr_agi.sounds.audio import Sound
+    from ivr_agi.sounds.clips import Clip
+    from ivr_agi.sounds.voices import Voice, Voices
 
-MANIFEST: Final = "manifest.json"
-MUSIC: Final = f"moh/{FOLDER}/waiting.wav"
-SPEECH_LEVEL: Final = -20.0  # dB below full scale, pauses not counted
+LEVEL: Final = -19.5  # LUFS
 CEILING: Final = -3.0  # dB; no peak goes above it
+SILENCE_MS: Final = 200
 
-VOICES: Final = {
-    "fa": speech.Voice("fa", speed=175, pitch=45, gap=1),
-    "en": speech.Voice("en-gb", speed=165, pitch=45, gap=1),
-}
-_NUMBERS_FASTER: Final = 1.05  # a word said alone is drawn out; inside a number it should not be
+_RECIPE: Final = 2  # to be raised when the treatment of the sound changes: everything is then built anew
 
-_RECIPE: Final = 1  # to be raised when the treatment of the sound changes: everything is then built anew
-_SILENCE_MS: Final = 200
-_HALVES_APART_MS: Final = 350
-_KEY: Final = re.compile(r"[a-z]+/[a-z0-9-]+(?:/[a-z0-9-]+)?")
-_SHORTEST_MS: Final = 80
-_FAINTEST: Final = 1000  # peak; ordinary speech is above 10,000
-_CLIPPED_RUN: Final = 3  # samples at full scale in a row
+
+@dataclass(slots=True)
+class Built:
+    """What a build has done. written: paths below the folder. notes: what a person should know."""
+
+    written: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
-class _Clip:
-    """One file to make: where it goes, and what is said in which voice (nothing: silence or music)."""
+class _Plan:
+    """A clip and who speaks it: one voice for each language that it is said in."""
 
-    key: str  # as in the manifest: fa/enter-card
-    path: str  # below the sounds folder
-    parts: tuple[tuple[str, speech.Voice], ...]
-
-    @property
-    def name(self) -> str:
-        return self.key.partition("/")[2]
+    clip: Clip
+    by: tuple[Voice, ...]
+    recorded: dict[str, str]
 
     @property
-    def edges(self) -> tuple[int, int]:
-        """Milliseconds of silence before and after: numbers are put together from clips without long gaps."""
-        if not self.name.startswith("numbers/"):
-            return 30, 100
-        return (10, 10) if self.name.endswith("-o") else (10, 50)
+    def voice(self) -> str:
+        """Checksum of all that its sound depends on, but for the version of an engine."""
+        prints = [
+            [voice.engine.fingerprint(language, self.clip.name), voice.engine.words(words), voice.presence]
+            for (language, words), voice in zip(self.clip.parts, self.by, strict=True)
+        ]
+        return checksum([_RECIPE, self.clip.name, prints, self.clip.edges, LEVEL, CEILING])
 
-    @property
-    def digest(self) -> str:
-        """Tells whether a file was made from these words, in this voice, in this way."""
-        said = [[words, str(voice)] for words, voice in self.parts]
-        made_of = [_RECIPE, self.name, said, self.edges, SPEECH_LEVEL, CEILING]
-        return hashlib.sha256(json.dumps(made_of, ensure_ascii=False).encode()).hexdigest()[:16]
-
-    def render(self) -> array[int]:
-        """Make the sound."""
-        if self.path == MUSIC:
-            return music.waiting()
-        if not self.parts:
-            return audio.silence(_SILENCE_MS)
-        sound = array("h")
-        for words, voice in self.parts:
-            rate, spoken = speech.speak(words, voice)
-            levelled = audio.polish(audio.resample(spoken, rate), SPEECH_LEVEL, CEILING)
-            if sound:
-                sound += audio.silence(_HALVES_APART_MS)
-            sound += audio.trim(levelled, *self.edges)
-        return sound
+    def engine(self) -> str:
+        return " and ".join(dict.fromkeys(voice.engine.version() for voice in self.by)) or "ivr-agi"
 
 
-def build(
+def build(  # noqa: PLR0913 - a build has these choices
     out: Path,
     *,
     only: Collection[str] | None = None,
     force: bool = False,
+    by: Voices | None = None,
+    forms: Sequence[str] | None = None,
     progress: Callable[[int, int, str], None] | None = None,
-) -> list[str]:
-    """Make the sound files in `out` that are missing or whose words have changed; all, if forced.
+) -> Built:
+    """Make the sound files in `out` that are missing or out of date; all, if forced.
 
-    only: names of clips (`enter-card`, `numbers/7`) or of single files (`fa/enter-card`); by default
+    What the shipped sounds have just so is copied from them, if it is not forced.
+
+    only: names of clips (`enter-card`, `numbers/7`) or of single ones (`fa/enter-card`); by default
     everything, and then files of clips that the catalogue has no more are removed too, if the manifest
-    says that they were made here. progress: called before each file with how many are done, how many
-    there are, and which comes. Returns the paths written, below `out`.
-    Raises SpeechError if the speech engine is missing or fails, KeyError for an unknown name in `only`.
+    says that they were made here. by: the shipped voices by default. forms: beside .wav; those that the
+    folder has by default. progress: called before each clip with how many are done, how many there are, and
+    which comes.
+    Raises SpeechError if an engine is missing or fails, KeyError for an unknown name in `only`.
     """
-    wanted = _wanted(catalogue(), only)
-    made = _read_manifest(out)
-    todo = [
-        clip
-        for clip in wanted
-        if force or made.get(clip.key, {}).get("made_of") != clip.digest or not (out / clip.path).is_file()
-    ]
-    engine = speech.engine() if any(clip.parts for clip in todo) else ""
-    for number, clip in enumerate(todo):
-        if progress is not None:
-            progress(number, len(todo), clip.key)
-        sound = clip.render()
-        audio.write(out / clip.path, sound)
-        made[clip.key] = {
-            "made_of": clip.digest,
-            "engine": engine if clip.parts else "ivr-agi",
-            "duration_ms": audio.duration_ms(sound),
-            "level_db": round(audio.level(sound), 1) if clip.name != SILENCE else None,
-        }
-    if only is None:
-        for key in set(made) - {clip.key for clip in wanted}:
-            del made[key]
-            (out / _path(*key.split("/", 1))).unlink(missing_ok=True)
-    order = [clip.key for clip in _clips(catalogue())]
-    _write_manifest(out, {key: made[key] for key in order if key in made})
-    return [clip.path for clip in todo]
+    by = by or voices.shipped()
+    found = manifest.read(out)
+    wanted = found.forms if forms is None else tuple(dict.fromkeys(("wav", *forms)))
+    built = Built()
+    plans = [_plan(clip, by, found.clips.get(clip.key), built) for clip in chosen(only)]
+    todo = [plan for plan in plans if force or not _is_made(plan, out, found, wanted)]
+    source = installing.shipped()
+    ready = Manifest() if force else manifest.read(source)
+    # A missing engine is told before any work; for what is shipped just so, none is needed.
+    engines = {plan.clip.key: plan.engine() for plan in todo if not _is_made(plan, source, ready, wanted)}
+    found.own = by.own
+    try:
+        for number, plan in enumerate(todo):
+            if progress is not None:
+                progress(number, len(todo), plan.clip.key)
+            if plan.clip.key in engines:
+                found.clips[plan.clip.key] = _make(plan, out, wanted, engines[plan.clip.key])
+            else:
+                found.clips[plan.clip.key] = _copy(plan, out, wanted, source, ready)
+            built.written += [plan.clip.path(form) for form in wanted]
+        _remove_old(out, found, wanted, every=only is None)
+    finally:
+        # What is done is done, also when the next one fails.
+        order = [clip.key for clip in clips() if clip.key in found.clips]
+        manifest.write(out, Manifest(wanted, by.own, {key: found.clips[key] for key in order}))
+    built.notes += [f"{path}: no clip has that name" for path in by.strangers({clip.key for clip in clips()})]
+    return built
 
 
-def check(folder: Path, *, installed: bool = False, codes: Mapping[str, str] | None = None) -> list[str]:
-    """Return what is wrong with a sounds folder, a line for each; an empty list if nothing is.
+def planned(clip: Clip) -> _Plan:
+    """Return how the shipped voices would speak a clip."""
+    return _plan(clip, voices.shipped(), None, Built())
 
-    installed: it is Asterisk's folder, not one that `build` made: there is no manifest, a recording of
-    another format in a prompt's place is the admin's own choice, and other files are none of ours.
-    codes: folder names that differ from our language codes, as `{"fa": "pr"}`.
-    """
-    clips = [clip for clip in _clips(catalogue(), codes or {}) if not (installed and clip.path == MUSIC)]
-    problems = []
-    made = {} if installed else _read_manifest(folder)
-    if not installed and not made:
-        problems.append(f"{MANIFEST} is missing or no manifest: run `ivr-agi sounds build`")
-    for clip in clips:
-        path = folder / clip.path
-        if not path.is_file():
-            if not (installed and any(path.parent.glob(f"{path.stem}.*"))):
-                problems.append(f"{clip.path} is missing")
+
+def _plan(clip: Clip, by: Voices, made: Made | None, built: Built) -> _Plan:
+    """Choose who speaks each part; one recorded with other words is passed over, and said so."""
+    recorded = dict(made.recorded) if made else {}
+    speakers = []
+    for language, words in clip.parts:
+        for voice in by.of(language, clip.name):
+            if not isinstance(voice.engine, Recordings):
+                break
+            which = checksum(voice.engine.fingerprint(language, clip.name))
+            now = checksum(words.shown)
+            if recorded.setdefault(which, now) == now:
+                break
+            built.notes.append(f"{clip.key}: recorded with other words than there are now; record it anew")
+        else:
+            raise SpeechError(f"{clip.key}: none of the voices in {language} can say it")
+        speakers.append(voice)
+    return _Plan(clip, tuple(speakers), recorded)
+
+
+def _is_made(plan: _Plan, out: Path, found: Manifest, wanted: Sequence[str]) -> bool:
+    made = found.clips.get(plan.clip.key)
+    return (
+        made is not None
+        and (made.text, made.voice) == (plan.clip.text, plan.voice)
+        and all(form in made.files and (out / plan.clip.path(form)).is_file() for form in wanted)
+    )
+
+
+def _make(plan: _Plan, out: Path, forms: Sequence[str], engine: str) -> Made:
+    sounds = {rate: _render(plan, rate) for rate in sorted({formats.FORMATS[form] for form in forms})}
+    files = {}
+    for form in forms:
+        formats.write(out / plan.clip.path(form), form, sounds[formats.FORMATS[form]])
+        files[form] = checksum((out / plan.clip.path(form)).read_bytes())
+    sound = sounds[audio.RATE]
+    level = round(loudness.lufs(sound), 1) if sound.peak else None
+    return Made(plan.clip.text, plan.voice, engine, sound.duration_ms, level, files, plan.recorded)
+
+
+def _copy(plan: _Plan, out: Path, forms: Sequence[str], source: Path, ready: Manifest) -> Made:
+    for form in forms:
+        formats.put(out / plan.clip.path(form), (source / plan.clip.path(form)).read_bytes())
+    made = ready.clips[plan.clip.key]
+    return replace(made, files={form: made.files[form] for form in forms}, recorded=plan.recorded)
+
+
+def _render(plan: _Plan, rate: int) -> Sound:
+    clip = plan.clip
+    if clip.key == MUSIC:
+        return audio.resample(music.waiting(), rate)
+    parts: list[Sound] = []
+    for (language, words), voice in zip(clip.parts, plan.by, strict=True):
+        spoken = audio.resample(voice.engine.speak(language, clip.name, words), rate)
+        levelled = audio.telephone(spoken, LEVEL, CEILING, voice.presence)
+        parts += [audio.silence(HALVES_APART_MS, rate)] if parts else []
+        parts.append(audio.trim(levelled, *clip.edges))
+    return audio.join(*parts) if parts else audio.silence(SILENCE_MS, rate)
+
+
+def _remove_old(out: Path, found: Manifest, forms: Sequence[str], *, every: bool) -> None:
+    """Remove what was made here in forms, and with `every` for clips, that there are no more."""
+    known = {clip.key for clip in clips()}
+    for key, made in list(found.clips.items()):
+        if key not in known and not every:
             continue
-        if complaint := _complaint(clip, path):
-            problems.append(f"{clip.path}: {complaint}")
-        if made and made.get(clip.key, {}).get("made_of") != clip.digest:
-            problems.append(f"{clip.path} is out of date, its words have changed: run `ivr-agi sounds build`")
-    if not installed:
-        known = {clip.path for clip in clips}
-        found = (path.relative_to(folder).as_posix() for path in folder.rglob("*.wav"))
-        problems += [f"{path} is not in the catalogue" for path in sorted(found) if path not in known]
-    return problems
-
-
-def _complaint(clip: _Clip, path: Path) -> str:
-    try:
-        sound = audio.read(path)
-    except (audio.SoundFormatError, OSError) as exception:
-        return str(exception)
-    if audio.duration_ms(sound) < _SHORTEST_MS:
-        return "empty, or too short to be heard"
-    loudest = audio.peak(sound)
-    if clip.name != SILENCE and loudest < _FAINTEST:
-        return "silent, or far too faint"
-    if loudest < audio.FULL_SCALE:
-        return ""
-    run = 0
-    for sample in sound:
-        run = run + 1 if abs(sample) >= audio.FULL_SCALE else 0
-        if run >= _CLIPPED_RUN:
-            return "clipped: recorded too loud"
-    return ""
-
-
-def _clips(prompts: Catalogue, codes: Mapping[str, str] | None = None) -> list[_Clip]:
-    """Return every file of a sounds folder, in the catalogue's order."""
-    clips = []
-    for language in LANGUAGES:
-        for name in prompts.names(language):
-            says = LANGUAGES if name == BILINGUAL else () if name == SILENCE else (language,)
-            parts = tuple((prompts.words(name, each).spoken, _voice(name, each)) for each in says)
-            folder = (codes or {}).get(language, language)
-            clips.append(_Clip(key=f"{language}/{name}", path=_path(folder, name), parts=parts))
-    return [*clips, _Clip(key="moh/waiting", path=MUSIC, parts=())]
-
-
-def _voice(name: str, language: str) -> speech.Voice:
-    voice = VOICES[language]
-    if not name.startswith("numbers/"):
-        return voice
-    return replace(voice, speed=round(voice.speed * _NUMBERS_FASTER))
-
-
-def _path(folder: str, name: str) -> str:
-    return f"{folder}/{FOLDER}/{name}.wav"
-
-
-def _wanted(prompts: Catalogue, only: Collection[str] | None) -> list[_Clip]:
-    clips = _clips(prompts)
-    if only is None:
-        return clips
-    if unknown := set(only) - {clip.key for clip in clips} - {clip.name for clip in clips}:
-        raise KeyError(f"no such prompt: {', '.join(sorted(unknown))}")
-    return [clip for clip in clips if clip.key in only or clip.name in only]
-
-
-def _read_manifest(folder: Path) -> dict[str, dict[str, Any]]:
-    """Return the manifest's clips; none if there is no manifest or it cannot be read as one."""
-    try:
-        found = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    clips = found.get("clips") if isinstance(found, dict) else None
-    if not isinstance(clips, dict):
-        return {}
-    # A key becomes a path, and a path may be deleted: only what has the form of ours counts.
-    return {key: clip for key, clip in clips.items() if _KEY.fullmatch(key) and isinstance(clip, dict)}
-
-
-def _write_manifest(folder: Path, made: Mapping[str, object]) -> None:
-    lines = [f"  {json.dumps(key)}: {json.dumps(entry)}" for key, entry in made.items()]
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / MANIFEST).write_text('{"clips": {\n' + ",\n".join(lines) + "\n}}\n", encoding="utf-8")
+        kept = {form: sum_ for form, sum_ in made.files.items() if key in known and form in forms}
+        folder, name = key.split("/", 1)
+        for form in (set(made.files) - set(kept)) & set(formats.FORMATS):
+            (out / folder / FOLDER / f"{name}.{form}").unlink(missing_ok=True)
+        found.clips[key] = replace(made, files=kept)
+        if not kept:
+            del found.clips[key]

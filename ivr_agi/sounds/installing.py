@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 from ivr_agi.prompts.catalogue import LANGUAGES
+from ivr_agi.sounds.clips import FOLDER
+from ivr_agi.sounds.formats import FORMATS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-FOLDER: Final = "ivr-agi"
 LIST: Final = ".installed.json"  # hidden: Asterisk would take it for a song in the folder of the music
 
 
@@ -26,11 +28,11 @@ LIST: Final = ".installed.json"  # hidden: Asterisk would take it for a song in 
 class Action:
     """What was done, or would be, with one file; `note` is advice on the music, with no file of its own."""
 
-    verb: Literal["copy", "update", "same", "keep", "note"]
+    verb: Literal["copy", "replace", "same", "keep", "note"]
     what: str
 
     def __str__(self) -> str:
-        return f"{self.verb:6} {self.what}"
+        return f"{self.verb:7} {self.what}"
 
 
 def shipped() -> Path:
@@ -40,26 +42,30 @@ def shipped() -> Path:
     return inside if inside.is_dir() else package.parent / "sounds"
 
 
-def install(
+def install(  # noqa: PLR0913 - each a choice of its own
     dest: Path,
     *,
     source: Path | None = None,
     codes: Mapping[str, str] | None = None,
+    owner: tuple[int, int] | None = None,
     force: bool = False,
     dry_run: bool = False,
 ) -> list[Action]:
     """Copy the sounds (by default the shipped ones) into Asterisk's sounds folder `dest`.
 
     `LANG/ivr-agi` of each language goes there under the same name, the music to `music_folder(dest)`.
-    codes: language folders that are called otherwise there, as `{"fa": "pr"}`. force: overwrite files that
-    are not ours as well. dry_run: only tell. Raises OSError as it comes (no permission, disk full).
+    codes: language folders that are called otherwise there, as `{"fa": "pr"}`. owner: user and group that all
+    of it is to belong to; by default, if we are root, those of `dest`. Files are made 0644, folders 0755.
+    force: overwrite files that are not ours as well. dry_run: only tell.
+    Raises OSError as it comes (no permission, disk full).
     """
+    put = _Put(owner or _owner(dest))
     source = source or shipped()
     actions = []
     places = {language: dest / (codes or {}).get(language, language) / FOLDER for language in LANGUAGES}
     places["moh"] = music = music_folder(dest)
     for folder, there in places.items():
-        actions += _copy_folder(source / folder / FOLDER, there, force=force, dry_run=dry_run)
+        actions += _copy_folder(source / folder / FOLDER, there, force=force, put=None if dry_run else put)
     actions.append(Action("note", f"musiconhold.conf: class ivr-agi, mode=files, directory={music}"))
     return actions
 
@@ -72,10 +78,10 @@ def music_folder(dest: Path) -> Path:
     return (dest.parent if dest.name == "sounds" else dest) / "moh" / FOLDER
 
 
-def _copy_folder(here: Path, there: Path, *, force: bool, dry_run: bool) -> list[Action]:
+def _copy_folder(here: Path, there: Path, *, force: bool, put: _Put | None) -> list[Action]:
     ours = _read_list(there)
     actions = []
-    for path in sorted(here.rglob("*.wav")):
+    for path in sorted(path for form in FORMATS for path in here.rglob(f"*.{form}")):
         name = path.relative_to(here).as_posix()
         sound, target = path.read_bytes(), there / name
         before = _checksum(target.read_bytes()) if target.is_file() else None
@@ -86,22 +92,47 @@ def _copy_folder(here: Path, there: Path, *, force: bool, dry_run: bool) -> list
             actions.append(Action("keep", f"{target}: not ours, somebody's own recording"))
             continue
         else:
-            actions.append(Action("copy" if before is None else "update", str(target)))
-            if not dry_run:
-                _put(target, sound)
+            actions.append(Action("copy" if before is None else "replace", str(target)))
+            if put:
+                put.file(target, sound)
         ours[name] = after
-    if not dry_run and actions:
-        _put(there / LIST, (json.dumps(ours, indent=0, sort_keys=True) + "\n").encode())
+    if put and actions:
+        put.file(there / LIST, (json.dumps(ours, indent=0, sort_keys=True) + "\n").encode())
     return actions
 
 
-def _put(target: Path, content: bytes) -> None:
-    """Write whole or not at all: Asterisk may be playing the old file."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = target.with_name(f".{target.name}.new")
-    unfinished.write_bytes(content)
-    unfinished.chmod(0o644)
-    unfinished.replace(target)
+@dataclass(frozen=True, slots=True)
+class _Put:
+    """Writes files that Asterisk, which is somebody else, can read. owner: user and group; None: ours."""
+
+    owner: tuple[int, int] | None
+
+    def file(self, target: Path, content: bytes) -> None:
+        """Write whole or not at all: Asterisk may be playing the old file."""
+        self._folder(target.parent)
+        unfinished = target.with_name(f".{target.name}.new")
+        unfinished.write_bytes(content)
+        unfinished.chmod(0o644)
+        if self.owner:
+            os.chown(unfinished, *self.owner)
+        unfinished.replace(target)
+
+    def _folder(self, folder: Path) -> None:
+        if folder.is_dir():
+            return
+        self._folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        folder.chmod(0o755)
+        if self.owner:
+            os.chown(folder, *self.owner)
+
+
+def _owner(dest: Path) -> tuple[int, int] | None:
+    """Return whose the sounds are to be, where we can choose: those of the folder that they go into."""
+    if os.geteuid() != 0:
+        return None
+    found = next(place for place in (dest, *dest.absolute().parents) if place.is_dir()).stat()
+    return found.st_uid, found.st_gid
 
 
 def _checksum(content: bytes) -> str:
