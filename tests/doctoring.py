@@ -59,7 +59,13 @@ class Box:
     def check(self, languages=(), **given):
         """What the doctor says of it, `ok` left out."""
         found = asterisk.check(
-            self.root, **{"languages": {each: each for each in languages}, "music_class": "ivr-agi", "port": 4573, **given}
+            self.root,
+            **{
+                "languages": {each: each for each in languages},
+                "music_class": "ivr-agi",
+                "port": 4573,
+                **given,
+            },
         )
         return [finding for finding in found if finding.level is not Level.OK]
 
