@@ -104,7 +104,8 @@ def build(  # noqa: PLR0913 - a build has these choices
         # What is done is done, also when the next one fails.
         order = [clip.key for clip in clips() if clip.key in found.clips]
         manifest.write(out, Manifest(wanted, by.own, {key: found.clips[key] for key in order}))
-    built.notes += [f"{path}: no clip has that name" for path in by.strangers({clip.key for clip in clips()})]
+    known = {clip.key for clip in clips() if clip.parts}
+    built.notes += [f"{path}: none of what is spoken has that name" for path in by.strangers(known)]
     return built
 
 

@@ -154,11 +154,11 @@ def _audible(clip: Clip, sound: Sound) -> Iterator[str]:
         yield "hums: too much below what a telephone carries"
     if audio.muffled_db(sound) < MUFFLED_DB:
         yield "muffled: nothing above 2,000 Hz, where consonants are"
-    if max(abs(sound.samples[0]), abs(sound.samples[-1])) > CLICK:
-        yield "begins or ends with a click: cut in the middle of a sound"
     # A clip that the next one joins without a pause has no quiet moment to be judged by.
     if not clip.name.endswith("-o") and audio.noise_db(sound) > NOISE_DB:
         yield "hisses or hums: its pauses are not quiet"
+    if max(abs(sound.samples[0]), abs(sound.samples[-1])) > CLICK:
+        yield "begins or ends with a click: cut in the middle of a sound"
 
 
 def _length(clip: Clip, spoken_ms: int) -> Iterator[str]:

@@ -256,9 +256,9 @@ def test_a_recording_of_old_words_is_not_used(tmp_path, tone, monkeypatch):
 
 
 def test_a_recording_that_is_no_clips_name_is_told(tmp_path, tone):
-    path = studio(tmp_path / "studio", "fa/wellcome", tone(400, 44_100))
+    paths = [studio(tmp_path / "studio", name, tone(400, 44_100)) for name in ("fa/wellcome", "moh/waiting")]
     built = sounds.build(tmp_path / "out", only=["silence"], by=ESPEAK.recorded(tmp_path / "studio"))
-    assert built.notes == [f"{path}: no clip has that name"]
+    assert built.notes == [f"{path}: none of what is spoken has that name" for path in paths]
 
 
 def test_two_recordings_for_one_clip_are_refused(tmp_path, tone):
@@ -268,11 +268,12 @@ def test_two_recordings_for_one_clip_are_refused(tmp_path, tone):
         Recordings(tmp_path)
 
 
-def test_a_recording_that_cannot_be_read_is_named(tmp_path):
-    path = tmp_path / "fa/goodbye.wav"
+@pytest.mark.parametrize("suffix", ["wav", "mp3"])
+def test_a_recording_that_cannot_be_read_is_named(tmp_path, suffix):
+    path = tmp_path / f"fa/goodbye.{suffix}"
     path.parent.mkdir()
     path.write_bytes(b"ID3 something")
-    with pytest.raises(SpeechError, match=r"goodbye\.wav: .*MP3"):
+    with pytest.raises(SpeechError, match=rf"goodbye\.{suffix}: .*MP3"):
         sounds.build(tmp_path / "out", only=["fa/goodbye"], by=ESPEAK.recorded(tmp_path))
 
 

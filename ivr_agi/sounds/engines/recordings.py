@@ -8,7 +8,7 @@ next voice.
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ivr_agi.sounds import wavfile
 from ivr_agi.sounds.audio import SoundFormatError
@@ -19,6 +19,26 @@ if TYPE_CHECKING:
 
     from ivr_agi.prompts.catalogue import Words
     from ivr_agi.sounds.audio import Sound
+
+
+# What a studio may deliver; a form that cannot be read is an error by name, and not passed over.
+_AUDIO: Final = frozenset(
+    {
+        ".wav",
+        ".wave",
+        ".mp3",
+        ".flac",
+        ".ogg",
+        ".oga",
+        ".opus",
+        ".aif",
+        ".aiff",
+        ".m4a",
+        ".mp4",
+        ".aac",
+        ".wma",
+    }
+)
 
 
 class Recordings:
@@ -61,7 +81,7 @@ def _files(folder: Path) -> dict[str, Path]:
         raise SpeechError(f"{folder}: no such folder of recordings")
     found: dict[str, Path] = {}
     for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() != ".wav" or not path.is_file():
+        if path.suffix.lower() not in _AUDIO or not path.is_file():
             continue
         key = path.relative_to(folder).with_suffix("").as_posix().lower().replace("_", "-").replace(" ", "-")
         if key in found:
