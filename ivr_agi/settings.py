@@ -234,6 +234,13 @@ class Settings(BaseSettings):
             )
         return self
 
+    @field_validator("persian_code")
+    @classmethod
+    def _is_not_english(cls, code: str) -> str:
+        if code == "en":
+            raise ValueError("en is English's own name and folder")
+        return code
+
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         for low, high in (("pin_min", "pin_max"), ("amount_min", "amount_max")):

@@ -59,6 +59,9 @@ def test_defaults_of_the_contract():
         ("MAX_UNANSWERED", "0"),
         ("DECLINES_EXPLAINED", "-1"),
         ("AMOUNT_STEP", "0"),
+        ("PERSIAN_CODE", "en"),
+        ("PERSIAN_CODE", "../fa"),
+        ("SPOKEN_UNIT", "dinar"),
     ],
 )
 def test_wrong_setting_is_named(monkeypatch, name, value):

@@ -112,6 +112,10 @@ def check(
     ] = None,
 ) -> None:
     """Say what is missing, out of date or not playable; exits 1 if anything is."""
+    if installed and folder is None:
+        fail("--installed: name Asterisk's own sounds folder, as /usr/share/asterisk/sounds")
+    if persian and not installed:
+        fail("--persian is the name of a folder in Asterisk: it goes with --installed")
     codes = _codes(persian) if installed else None
     try:
         problems = sounds.check(
@@ -155,8 +159,6 @@ def install(
     dry_run: Annotated[bool, typer.Option(help="Only say what would be done.")] = False,
 ) -> None:
     """Copy the sounds into Asterisk's sounds folder; nothing is ever deleted."""
-    if source and not (source / "manifest.json").is_file():
-        fail(f"{source}: no folder of sounds that `ivr-agi sounds build --out` has made")
     try:
         actions = sounds.install(
             folder,
@@ -168,6 +170,8 @@ def install(
         )
     except LookupError:
         fail(f"--owner {owner}: no such user or group")
+    except ValueError as error:
+        fail(str(error))
     except OSError as error:
         fail(f"{error.filename or folder}: {error.strerror or error}")
     for action in actions:
@@ -210,7 +214,9 @@ def _codes(persian: str | None) -> dict[str, str]:
 
 
 def _ids(owner: str) -> tuple[int, int]:
-    """Raises KeyError for a user or group that is not there."""
+    """Read USER, USER:GROUP or :GROUP, by name or number; KeyError for one that is not there."""
     user, _, group = owner.partition(":")
-    entry = pwd.getpwnam(user)
-    return entry.pw_uid, grp.getgrnam(group).gr_gid if group else entry.pw_gid
+    uid = -1 if not user else int(user) if user.isdecimal() else pwd.getpwnam(user).pw_uid
+    if group:
+        return uid, int(group) if group.isdecimal() else grp.getgrnam(group).gr_gid
+    return uid, -1 if not user or user.isdecimal() else pwd.getpwnam(user).pw_gid

@@ -90,23 +90,25 @@ def build(  # noqa: PLR0913 - a build has these choices
     # A missing engine is told before any work; for what is shipped just so, none is needed.
     engines = {plan.clip.key: plan.engine() for plan in todo if not _is_made(plan, source, ready, wanted)}
     found.own = by.own
-    try:
-        for number, plan in enumerate(todo):
-            if progress is not None:
-                progress(number, len(todo), plan.clip.key)
-            if plan.clip.key in engines:
-                found.clips[plan.clip.key] = _make(plan, out, wanted, engines[plan.clip.key])
-            else:
-                found.clips[plan.clip.key] = _copy(plan, out, wanted, source, ready)
-            built.written += [plan.clip.path(form) for form in wanted]
-        _remove_old(out, found, wanted, every=only is None)
-    finally:
-        # What is done is done, also when the next one fails.
-        order = [clip.key for clip in clips() if clip.key in found.clips]
-        manifest.write(out, Manifest(wanted, by.own, {key: found.clips[key] for key in order}))
+    for number, plan in enumerate(todo):
+        if progress is not None:
+            progress(number, len(todo), plan.clip.key)
+        if plan.clip.key in engines:
+            found.clips[plan.clip.key] = _make(plan, out, wanted, engines[plan.clip.key])
+        else:
+            found.clips[plan.clip.key] = _copy(plan, out, wanted, source, ready)
+        built.written += [plan.clip.path(form) for form in wanted]
+        _remember(out, found, wanted)  # what is done is done, whatever becomes of the next one
+    _remove_old(out, found, wanted, every=only is None)
+    _remember(out, found, wanted)
     known = {clip.key for clip in clips() if clip.parts}
     built.notes += [f"{path}: none of what is spoken has that name" for path in by.strangers(known)]
     return built
+
+
+def _remember(out: Path, found: Manifest, forms: tuple[str, ...]) -> None:
+    order = [clip.key for clip in clips() if clip.key in found.clips]
+    manifest.write(out, Manifest(forms, found.own, {key: found.clips[key] for key in order}))
 
 
 def planned(clip: Clip) -> _Plan:

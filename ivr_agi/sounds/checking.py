@@ -56,7 +56,8 @@ def check(
     differ from our language codes, as `{"fa": "pr"}`.
     """
     if installed:
-        return [line for clip in clips(codes) if clip.key != MUSIC for line in _installed(folder, clip)]
+        wanted = {clip.key for clip in chosen(only)} - {MUSIC}
+        return [line for clip in clips(codes) if clip.key in wanted for line in _installed(folder, clip)]
     made = manifest.read(folder)
     if not made.clips:
         return [f"{manifest.NAME} is missing or no manifest: {REBUILD}"]

@@ -6,15 +6,15 @@ refuses any other. `.ulaw` (G.711, 8 kHz) and `.g722` (G.722, 64 kbit/s, 16 kHz)
 
 from __future__ import annotations
 
+import os
 import struct
+import tempfile
 from array import array
-from typing import TYPE_CHECKING, Any, Final
+from pathlib import Path
+from typing import Any, Final
 
 from ivr_agi.sounds.audio import Sound, SoundFormatError, resample
 from ivr_agi.sounds.wavfile import ULAW, ULAW_BIAS, expanded, native
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 FORMATS: Final = {
     "wav": 8000,
@@ -66,13 +66,24 @@ def write(path: Path, form: str, sound: Sound) -> None:
     put(path, encode(form, sound))
 
 
-def put(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all, readable for everybody: Asterisk is somebody else."""
+def put(path: Path, content: bytes, owner: tuple[int, int] | None = None) -> None:
+    """Write a file whole or not at all, readable for everybody: Asterisk is somebody else.
+
+    owner: user and group that it is to belong to. No link that lies in the way is followed. Raises OSError,
+    naming the file.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.new")
-    unfinished.write_bytes(content)
-    unfinished.chmod(0o644)
-    unfinished.replace(path)
+    handle, unfinished = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".new", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            os.fchmod(file.fileno(), 0o644)
+            if owner:
+                os.fchown(file.fileno(), *owner)
+        Path(unfinished).replace(path)
+    except OSError as error:
+        Path(unfinished).unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def read(path: Path) -> Sound:

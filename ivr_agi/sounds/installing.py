@@ -10,17 +10,20 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 from ivr_agi.prompts.catalogue import LANGUAGES
-from ivr_agi.sounds.clips import FOLDER
+from ivr_agi.sounds import formats
+from ivr_agi.sounds.clips import FOLDER, clips
 from ivr_agi.sounds.formats import FORMATS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+CODE: Final = r"[A-Za-z]{2,8}([_-][A-Za-z0-9]{2,8})*"
 LIST: Final = ".installed.json"  # hidden: Asterisk would take it for a song in the folder of the music
 
 
@@ -57,10 +60,14 @@ def install(  # noqa: PLR0913 - each a choice of its own
     codes: language folders that are called otherwise there, as `{"fa": "pr"}`. owner: user and group that all
     of it is to belong to; by default, if we are root, those of `dest`. Files are made 0644, folders 0755.
     force: overwrite files that are not ours as well. dry_run: only tell.
-    Raises OSError as it comes (no permission, disk full).
+    A folder in there that is a link is followed; a file that is one is replaced by ours.
+    Raises OSError as it comes (no permission, disk full), ValueError for a source that is not whole, and for
+    a code that is no language's name, or another language's.
     """
     put = _Put(owner or _owner(dest))
     source = source or shipped()
+    _check_codes(codes or {})
+    _check_whole(source)
     actions = []
     places = {language: dest / (codes or {}).get(language, language) / FOLDER for language in LANGUAGES}
     places["moh"] = music = music_folder(dest)
@@ -88,6 +95,8 @@ def _copy_folder(here: Path, there: Path, *, force: bool, put: _Put | None) -> l
         after = _checksum(sound)
         if before == after:
             actions.append(Action("same", str(target)))
+            if put:
+                put.give(target)
         elif before is not None and before != ours.get(name) and not force:
             actions.append(Action("keep", f"{target}: not ours, somebody's own recording"))
             continue
@@ -108,14 +117,14 @@ class _Put:
     owner: tuple[int, int] | None
 
     def file(self, target: Path, content: bytes) -> None:
-        """Write whole or not at all: Asterisk may be playing the old file."""
+        """Write a file, and the folders that it lies in."""
         self._folder(target.parent)
-        unfinished = target.with_name(f".{target.name}.new")
-        unfinished.write_bytes(content)
-        unfinished.chmod(0o644)
+        formats.put(target, content, self.owner)
+
+    def give(self, target: Path) -> None:
+        """Give a file that is there already to its owner."""
         if self.owner:
-            os.chown(unfinished, *self.owner)
-        unfinished.replace(target)
+            os.chown(target, *self.owner, follow_symlinks=False)
 
     def _folder(self, folder: Path) -> None:
         if folder.is_dir():
@@ -125,6 +134,23 @@ class _Put:
         folder.chmod(0o755)
         if self.owner:
             os.chown(folder, *self.owner)
+
+
+def _check_codes(codes: Mapping[str, str]) -> None:
+    """Two languages in one folder would overwrite each other, and a caller hear the wrong one."""
+    names = [codes.get(language, language) for language in LANGUAGES]
+    if len(set(names)) != len(names):
+        raise ValueError(f"{names[0]!r} cannot be the folder of two languages")
+    if wrong := [name for name in names if not re.fullmatch(CODE, name)]:
+        raise ValueError(f"{wrong[0]!r} is no name of a language, as fa or pr")
+
+
+def _check_whole(source: Path) -> None:
+    if missing := [clip.path() for clip in clips() if not (source / clip.path()).is_file()]:
+        raise ValueError(
+            f"{source}: {len(missing)} sounds are missing, {missing[0]} first: "
+            f"run `ivr-agi sounds build --out {source}`"
+        )
 
 
 def _owner(dest: Path) -> tuple[int, int] | None:

@@ -11,6 +11,7 @@ import re
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from ivr_agi.sounds import formats
 from ivr_agi.sounds.formats import FORMATS
 
 if TYPE_CHECKING:
@@ -92,7 +93,4 @@ def write(folder: Path, manifest: Manifest) -> None:
     """Write it, a line for each clip."""
     lines = ",\n".join(f"  {json.dumps(key)}: {made.line()}" for key, made in manifest.clips.items())
     head = f'"forms": {json.dumps(manifest.forms)},\n"own": {json.dumps(manifest.own)},\n'
-    folder.mkdir(parents=True, exist_ok=True)
-    unfinished = folder / f".{NAME}.new"
-    unfinished.write_text(f'{{{head}"clips": {{\n{lines}\n}}}}\n', encoding="utf-8")
-    unfinished.replace(folder / NAME)
+    formats.put(folder / NAME, f'{{{head}"clips": {{\n{lines}\n}}}}\n'.encode())

@@ -101,6 +101,69 @@ def test_install_leaves_other_peoples_files_alone(tmp_path, folder, tone):
     assert other.read_bytes() == b"something else"
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_a_planted_link_is_not_followed(tmp_path):
+    """Asterisk's folder is Asterisk's, and we may be root: nobody's file elsewhere is written or given away."""
+    place = tmp_path / "sounds"
+    (place / "fa/ivr-agi").mkdir(parents=True)
+    os.chown(place, 4242, 4343)
+    victim = tmp_path / "victim"
+    victim.write_text("secret")
+    victim.chmod(0o600)
+    for name in (".paid.wav.new", "busy.wav", ".installed.json", ".installed.json.new"):
+        (place / "fa/ivr-agi" / name).symlink_to(victim)
+    sounds.install(place, force=True)
+    assert victim.read_text() == "secret"
+    assert (victim.stat().st_uid, victim.stat().st_mode & 0o777) == (0, 0o600)
+    assert not (place / "fa/ivr-agi/busy.wav").is_symlink()
+    assert sounds.check(place, installed=True) == []
+
+
+def test_given_to_an_owner_also_if_they_are_there_already(tmp_path):
+    """A second run with an owner gives him what is the same, too."""
+    sounds.install(tmp_path / "sounds")
+    us = (os.geteuid(), os.getegid())
+    assert verbs(sounds.install(tmp_path / "sounds", owner=us)) == {"same", "note"}
+    path = tmp_path / "sounds/fa/ivr-agi/paid.wav"
+    assert (path.stat().st_uid, path.stat().st_gid) == us
+
+
+def test_a_folder_in_a_files_place_is_named(tmp_path):
+    """The message has the sound's name; nothing unfinished is left behind."""
+    (tmp_path / "fa/ivr-agi/busy.wav").mkdir(parents=True)
+    with pytest.raises(OSError, match=r"/busy\.wav'") as caught:
+        sounds.install(tmp_path)
+    assert caught.value.filename.endswith("fa/ivr-agi/busy.wav")
+    assert not list(tmp_path.rglob("*.new"))
+
+
+@pytest.mark.parametrize(
+    ("code", "complaint"), [("en", "two languages"), ("../../out", "no name of a language"), ("", "no name")]
+)
+def test_a_wrong_code_of_a_language_is_refused(tmp_path, code, complaint):
+    """Persian in English's folder would be overwritten; a path is no code."""
+    with pytest.raises(ValueError, match=complaint):
+        sounds.install(tmp_path, codes={"fa": code})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_set_that_is_not_whole_is_not_installed(tmp_path, folder):
+    """Half of the prompts would play in English, or not at all."""
+    (folder / "fa/ivr-agi/paid.wav").unlink()
+    with pytest.raises(ValueError, match=r"1 sounds are missing, fa/ivr-agi/paid\.wav first"):
+        sounds.install(tmp_path / "asterisk", source=folder)
+    assert not (tmp_path / "asterisk").exists()
+
+
+def test_check_of_one_prompt_in_asterisks_folder(tmp_path):
+    sounds.install(tmp_path)
+    for name in ("paid", "busy"):
+        (tmp_path / f"fa/ivr-agi/{name}.wav").unlink()
+    assert sounds.check(tmp_path, installed=True, only=["busy"]) == ["fa/ivr-agi/busy.wav is missing"]
+    with pytest.raises(KeyError, match="bsuy"):
+        sounds.check(tmp_path, installed=True, only=["bsuy"])
+
+
 def test_other_formats_are_installed_as_well(tmp_path, folder):
     formats.write(folder / "fa/ivr-agi/paid.ulaw", "ulaw", audio.silence(500))
     sounds.install(tmp_path / "asterisk", source=folder)
