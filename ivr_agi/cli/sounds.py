@@ -158,7 +158,7 @@ def install(
     force: Annotated[bool, typer.Option(help="Replace recordings that are not ours, too.")] = False,
     dry_run: Annotated[bool, typer.Option(help="Only say what would be done.")] = False,
 ) -> None:
-    """Copy the sounds into Asterisk's sounds folder; nothing is ever deleted."""
+    """Copy the sounds into Asterisk's sounds folder; what is not ours is left alone."""
     try:
         actions = sounds.install(
             folder,

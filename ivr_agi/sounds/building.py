@@ -85,11 +85,20 @@ def build(  # noqa: PLR0913 - a build has these choices
     built = Built()
     plans = [_plan(clip, by, found.clips.get(clip.key), built) for clip in chosen(only)]
     todo = [plan for plan in plans if force or not _is_made(plan, out, found, wanted)]
+    kept = [] if force else [plan for plan in todo if _is_a_recording(plan, found)]
+    if kept:
+        todo = [plan for plan in todo if plan not in kept]
+        built.notes.append(
+            f"{len(kept)} recordings stay as they are, {kept[0].clip.key} first: name their folder with "
+            "--recordings to make them anew, or have them spoken with --force"
+        )
+    if not found.clips and (out / manifest.NAME).exists():
+        built.notes.append(f"{manifest.NAME} could not be read: recordings are taken to have today's words")
     source = installing.shipped()
     ready = Manifest() if force else manifest.read(source)
     # A missing engine is told before any work; for what is shipped just so, none is needed.
     engines = {plan.clip.key: plan.engine() for plan in todo if not _is_made(plan, source, ready, wanted)}
-    found.own = by.own
+    found.own = by.own or bool(kept) or (only is not None and found.own)
     for number, plan in enumerate(todo):
         if progress is not None:
             progress(number, len(todo), plan.clip.key)
@@ -107,7 +116,7 @@ def build(  # noqa: PLR0913 - a build has these choices
 
 
 def _remember(out: Path, found: Manifest, forms: tuple[str, ...]) -> None:
-    order = [clip.key for clip in clips() if clip.key in found.clips]
+    order = dict.fromkeys([*(clip.key for clip in clips() if clip.key in found.clips), *found.clips])
     manifest.write(out, Manifest(forms, found.own, {key: found.clips[key] for key in order}))
 
 
@@ -142,6 +151,13 @@ def _is_made(plan: _Plan, out: Path, found: Manifest, wanted: Sequence[str]) -> 
         and (made.text, made.voice) == (plan.clip.text, plan.voice)
         and all(form in made.files and (out / plan.clip.path(form)).is_file() for form in wanted)
     )
+
+
+def _is_a_recording(plan: _Plan, found: Manifest) -> bool:
+    """Tell whether somebody's voice says just these words, and is not at hand now: it is not to be lost."""
+    made = found.clips.get(plan.clip.key)
+    at_hand = any(isinstance(voice.engine, Recordings) for voice in plan.by)
+    return made is not None and "recording" in made.engine and made.text == plan.clip.text and not at_hand
 
 
 def _make(plan: _Plan, out: Path, forms: Sequence[str], engine: str) -> Made:
@@ -184,7 +200,9 @@ def _remove_old(out: Path, found: Manifest, forms: Sequence[str], *, every: bool
         kept = {form: sum_ for form, sum_ in made.files.items() if key in known and form in forms}
         folder, name = key.split("/", 1)
         for form in (set(made.files) - set(kept)) & set(formats.FORMATS):
-            (out / folder / FOLDER / f"{name}.{form}").unlink(missing_ok=True)
+            path = out / folder / FOLDER / f"{name}.{form}"
+            if path.is_file() and checksum(path.read_bytes()) == made.files[form]:  # still what was made here
+                path.unlink()
         found.clips[key] = replace(made, files=kept)
         if not kept:
             del found.clips[key]

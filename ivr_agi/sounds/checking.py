@@ -10,7 +10,7 @@ import math
 from typing import TYPE_CHECKING, Final
 
 from ivr_agi.prompts.catalogue import SILENCE
-from ivr_agi.sounds import audio, formats, loudness, manifest
+from ivr_agi.sounds import audio, formats, installing, loudness, manifest
 from ivr_agi.sounds.building import LEVEL, planned
 from ivr_agi.sounds.clips import MUSIC, NUMBERS, Clip, chosen, clips
 from ivr_agi.sounds.engines import SpeechError
@@ -29,7 +29,7 @@ CLIPPED_RUN: Final = 3  # samples at full scale in a row
 SHORTEST_MS: Final = 80
 LONGEST_MS: Final = 20_000
 LONGEST_NUMBER_MS: Final = 900
-LETTER_MS: Final = (30, 150)  # that a letter takes to be said, least and most, in a sentence
+LETTER_MS: Final = (30, 200)  # that a letter takes to be said, least and most, in a sentence
 LEAD_MS: Final = 80
 TAIL_MS: Final = 250
 NUMBER_EDGE_MS: Final = 70
@@ -37,8 +37,6 @@ CLICK: Final = 300  # the first and the last sample: more is heard as a click
 HUM_DB: Final = -26.0  # power below 65 Hz
 MUFFLED_DB: Final = -25.0  # power above 2,000 Hz
 NOISE_DB: Final = -40.0  # power of the quietest moments
-
-REBUILD: Final = "run `ivr-agi sounds build`"
 
 
 def check(
@@ -60,7 +58,7 @@ def check(
         return [line for clip in clips(codes) if clip.key in wanted for line in _installed(folder, clip)]
     made = manifest.read(folder)
     if not made.clips:
-        return [f"{manifest.NAME} is missing or no manifest: {REBUILD}"]
+        return [f"{manifest.NAME} is missing or no manifest: {_cure(folder)}"]
     problems = []
     for clip in chosen(only):
         for form in made.forms:
@@ -103,15 +101,21 @@ def _complaints(folder: Path, clip: Clip, form: str, found: Manifest) -> Iterato
     for complaint in _playable(clip, sound):
         yield f": {complaint}"
     if made is None or made.files.get(form) is None:
-        yield f" is not in {manifest.NAME}: {REBUILD}"
+        yield f" is not in {manifest.NAME}: {_cure(folder)}"
         return
     if stale := _out_of_date(clip, made, own=found.own):
-        yield f" is out of date, {stale}: {REBUILD}"
+        yield f" is out of date, {stale}: {_cure(folder)}"
     if clip.name != SILENCE and clip.key != MUSIC:
         for complaint in _audible(clip, sound):
             yield f": {complaint}"
     if checksum(path.read_bytes()) != made.files[form]:
-        yield f": not the sound that {manifest.NAME} knows by this name; {REBUILD} --force {clip.key}"
+        cure = _cure(folder, f" --force {clip.key}")
+        yield f": not the sound that {manifest.NAME} knows by this name: {cure}"
+
+
+def _cure(folder: Path, more: str = "") -> str:
+    out = "" if folder.resolve() == installing.shipped().resolve() else f" --out {folder}"
+    return f"run `ivr-agi sounds build{out}{more}`"
 
 
 def _out_of_date(clip: Clip, made: Made, *, own: bool) -> str:

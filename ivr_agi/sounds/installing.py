@@ -1,8 +1,8 @@
 """Putting the sounds into Asterisk's own folder.
 
-Careful by rule: nothing is ever deleted, and a file that somebody put there himself, a recording of
-a real voice say, is left alone. To know its own files again, it keeps a list of their checksums
-beside them.
+Careful by rule: a file that somebody put there himself, a recording of a real voice say, is left
+alone, and nothing is deleted but a file of our own in a form that the set has no more. To know its own
+files again, it keeps a list of their checksums beside them.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ LIST: Final = ".installed.json"  # hidden: Asterisk would take it for a song in 
 class Action:
     """What was done, or would be, with one file; `note` is advice on the music, with no file of its own."""
 
-    verb: Literal["copy", "replace", "same", "keep", "note"]
+    verb: Literal["copy", "replace", "remove", "same", "keep", "note"]
     what: str
 
     def __str__(self) -> str:
@@ -105,8 +105,24 @@ def _copy_folder(here: Path, there: Path, *, force: bool, put: _Put | None) -> l
             if put:
                 put.file(target, sound)
         ours[name] = after
+    actions += _remove_other_forms(here, there, ours, put)
     if put and actions:
         put.file(there / LIST, (json.dumps(ours, indent=0, sort_keys=True) + "\n").encode())
+    return actions
+
+
+def _remove_other_forms(here: Path, there: Path, ours: dict[str, str], put: _Put | None) -> list[Action]:
+    """Remove files of our own, of a form that the set has no more: Asterisk might play their old words."""
+    actions = []
+    for name in sorted(ours):
+        path, stem = there / name, Path(name).with_suffix("")
+        if (here / name).is_file() or not any((here / f"{stem}.{form}").is_file() for form in FORMATS):
+            continue
+        if path.is_file() and _checksum(path.read_bytes()) == ours[name]:
+            actions.append(Action("remove", f"{path}: ours, of a form that is not installed any more"))
+            if put:
+                path.unlink()
+        del ours[name]
     return actions
 
 

@@ -164,6 +164,33 @@ def test_check_of_one_prompt_in_asterisks_folder(tmp_path):
         sounds.check(tmp_path, installed=True, only=["bsuy"])
 
 
+def test_old_words_do_not_stay_in_another_form(tmp_path, folder):
+    """A set with .ulaw, then one without: ours go, since Asterisk might play them; the merchant's own stays."""
+    for name in ("paid", "busy", "goodbye"):
+        formats.write(folder / f"fa/ivr-agi/{name}.ulaw", "ulaw", audio.silence(500))
+    place = tmp_path / "asterisk"
+    sounds.install(place, source=folder)
+    mine = place / "fa/ivr-agi/busy.ulaw"
+    mine.write_bytes(b"my own voice")
+    removed = [place / f"fa/ivr-agi/{name}.ulaw" for name in ("goodbye", "paid")]
+    for dry_run in (True, False):
+        actions = sounds.install(place, dry_run=dry_run)
+        told = [action.what.partition(": ")[0] for action in actions if action.verb == "remove"]
+        assert told == [str(path) for path in removed]
+        assert [path.exists() for path in removed] == [dry_run, dry_run]
+    assert mine.read_bytes() == b"my own voice"
+
+
+def test_our_own_file_is_known_again_each_time(tmp_path, folder, tone):
+    """Three installs with a change before the second: the third one still knows what is ours."""
+    place = tmp_path / "asterisk"
+    for loudness in (5_000, 6_000, 7_000):
+        formats.write(folder / "fa/ivr-agi/goodbye.wav", "wav", tone(440, loudness=loudness))
+        actions = sounds.install(place, source=folder)
+    assert verbs(actions) == {"same", "replace", "note"}
+    assert "keep" not in verbs(sounds.install(place))
+
+
 def test_other_formats_are_installed_as_well(tmp_path, folder):
     formats.write(folder / "fa/ivr-agi/paid.ulaw", "ulaw", audio.silence(500))
     sounds.install(tmp_path / "asterisk", source=folder)
