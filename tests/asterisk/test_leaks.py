@@ -92,7 +92,7 @@ async def test_card_and_pin_in_what_asterisk_writes(asterisk, tmp_path):
 
 def reported(folder):
     """Name each file in which `ivr-agi check` finds a leak of keys."""
-    findings = asterisk_doctor.check(folder, languages=["fa"], music_class="ivr-agi", port=0)
+    findings = asterisk_doctor.check(folder, languages={"fa": "fa"}, music_class="ivr-agi", port=0)
     leaky = (finding for finding in findings if finding.level is Level.ERROR and LEAKY.search(finding.what))
     return {Path(finding.where).name.partition(":")[0] for finding in leaky}
 
