@@ -15,7 +15,7 @@ demo: .venv/ready  ## pay by phone with the keyboard: no Asterisk, no credential
 
 # each of hundreds of processes would else compile the package for itself
 test: export PYTHONDONTWRITEBYTECODE =
-test: .venv/ready  ## everything: style, types, all tests, a real Asterisk among them
+test: .venv/made  ## everything: style, types, all tests, a real Asterisk among them
 	@tools/together "make --no-print-directory .venv/dev" \
 	  "tools/debian-packages espeak-ng gcc libc6-dev mmdebstrap openssl postgresql sip-tester stunnel4 systemd && \
 	  tools/promtool && tools/docker-compose"
@@ -91,9 +91,12 @@ picture: .venv/ready  ## draw docs/demo.svg anew
 clean:  ## remove what was set up or built; the Asterisk of the tests stays in .cache
 	rm -rf .venv dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.venv/ready: pyproject.toml
+.venv/made: pyproject.toml
 	@tools/python-ready $(PYTHON)
 	$(PYTHON) -m venv .venv
+	@touch $@
+
+.venv/ready: .venv/made
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable .
 	@touch $@
 
@@ -101,6 +104,6 @@ clean:  ## remove what was set up or built; the Asterisk of the tests stays in .
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[supply]'
 	@touch $@
 
-.venv/dev: .venv/ready
+.venv/dev: .venv/made
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
-	@touch $@
+	@touch .venv/ready $@

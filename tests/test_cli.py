@@ -400,7 +400,8 @@ async def test_flow():
 
 async def test_sounds(tmp_path):
     """`sounds check` is content with the shipped set; `install` copies it and says what it would do."""
-    status, output, _ = await ivr_agi("sounds", "check")
+    # All of them are looked at in tests/sounds/test_shipped.py: a sixth of a minute.
+    status, output, _ = await ivr_agi("sounds", "check", "--only", "paid", "--only", "numbers/7")
     assert (status, output) == (0, "all sounds are there and in order\n")
     status, output, _ = await ivr_agi("sounds", "install", str(tmp_path / "sounds"), "--dry-run")
     assert "enter-card.wav" in output

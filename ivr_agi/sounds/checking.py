@@ -64,13 +64,16 @@ def check(
         for form in made.forms:
             complaint = next(_complaints(folder, clip, form, made), "")
             problems += [f"{clip.path(form)}{complaint}"] if complaint else []
-    if only is not None:
-        return problems
-    known = {clip.path(form) for clip in clips() for form in made.forms}
+    return problems if only is not None else problems + strangers(folder, made.forms)
+
+
+def strangers(folder: Path, forms: tuple[str, ...]) -> list[str]:
+    """Return a line for each sound in a folder that no clip of the catalogue is named after."""
+    known = {clip.path(form) for clip in clips() for form in forms}
     found = (
         path.relative_to(folder).as_posix() for form in formats.FORMATS for path in folder.rglob(f"*.{form}")
     )
-    return problems + [f"{path} is not in the catalogue" for path in sorted(found) if path not in known]
+    return [f"{path} is not in the catalogue" for path in sorted(found) if path not in known]
 
 
 def _installed(folder: Path, clip: Clip) -> Iterator[str]:
