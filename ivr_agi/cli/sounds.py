@@ -47,7 +47,7 @@ def build(
         Path | None, typer.Option("--voices", metavar="FILE", help="In place of the shipped voices.toml.")
     ] = None,
     engine: Annotated[
-        str | None, typer.Option(help="Of all voices only those of espeak-ng, piper or recordings.")
+        str | None, typer.Option(help="Of all voices only those of espeak-ng, piper, kokoro or recordings.")
     ] = None,
     forms: Annotated[
         list[str] | None,

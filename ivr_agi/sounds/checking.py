@@ -6,7 +6,6 @@ was set by measuring the shipped voices and damaged copies of them (docs/voice.m
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Final
 
 from ivr_agi.prompts.catalogue import SILENCE
@@ -176,5 +175,5 @@ def _length(clip: Clip, spoken_ms: int) -> Iterator[str]:
             yield f"{spoken_ms} ms; at most {LONGEST_NUMBER_MS} for a part of a number"
         return
     least, most = (letters * ms for ms in LETTER_MS)
-    if not min(least, LONGEST_MS) <= spoken_ms <= max(min(most, LONGEST_MS), math.ceil(LETTER_MS[1] * 6)):
+    if not min(least, LONGEST_MS) <= spoken_ms <= max(min(most, LONGEST_MS), LETTER_MS[1] * 6):
         yield f"{spoken_ms} ms for {letters} letters: cut short, drawn out, or other words"

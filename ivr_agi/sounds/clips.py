@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from ivr_agi.prompts.catalogue import BILINGUAL, LANGUAGES, SILENCE, Catalogue, catalogue
+from ivr_agi.prompts.catalogue import BILINGUAL, LANGUAGES, SILENCE, catalogue
 from ivr_agi.sounds.manifest import checksum
 
 if TYPE_CHECKING:
@@ -49,12 +49,12 @@ class Clip:
         return f"{self.folder}/{FOLDER}/{self.name}.{form}"
 
 
-def clips(codes: Mapping[str, str] | None = None, prompts: Catalogue | None = None) -> list[Clip]:
+def clips(codes: Mapping[str, str] | None = None) -> list[Clip]:
     """Return every clip of a sounds folder, in the catalogue's order, the music last.
 
     codes: language folders that are called otherwise there, as `{"fa": "pr"}`.
     """
-    prompts = prompts or catalogue()
+    prompts = catalogue()
     found = []
     for language in LANGUAGES:
         for name in prompts.names(language):

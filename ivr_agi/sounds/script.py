@@ -28,14 +28,14 @@ Every sentence that a caller may hear. Written by `ivr-agi sounds script`, out o
 For a voice of your own have a speaker record these, one WAV file for each line, named as in the column
 *file* (`fa/enter-card.wav`, `fa/numbers/20-o.wav`), and run `ivr-agi sounds build --recordings FOLDER`: any
 rate and bit depth will do; level, silence and format are put right by the build. Not all have to be there:
-what is not recorded is spoken by the machine. The seconds are those of the shipped voice, to compare.
+what is not recorded is taken from the shipped sounds. The seconds are those of the shipped voice, to compare.
 """
 _FA_HEAD: Final = """\
 ## فارسی
 
 راهنمای گوینده: آرام، روشن و مهربان بخوانید؛ نه تند و نه کشیده.
 همه را در یک اتاق ساکت، با یک میکروفون و از یک فاصله ضبط کنید.
-پیش و پس از هر جمله نیم ثانیه سکوت بگذارید. «مربع» کلید # و «ستاره» کلید * است.
+پیش و پس از هر جمله نیم ثانیه سکوت بگذارید. «کلید مربع» # و «کلید ستاره» * است.
 جمله‌هایی که با دونقطه تمام می‌شوند ادامه دارند: صدا را در پایان آن‌ها پایین نیاورید.
 """
 _FA_NUMBERS: Final = """\

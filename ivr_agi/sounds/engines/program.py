@@ -6,17 +6,18 @@ taken for an option; no shell is in between.
 
 from __future__ import annotations
 
-import io
 import shutil
 import subprocess
 import sys
-import wave
-from array import array
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from ivr_agi.sounds.audio import Sound
+from ivr_agi.sounds import wavfile
+from ivr_agi.sounds.audio import SoundFormatError
 from ivr_agi.sounds.engines import SpeechError
+
+if TYPE_CHECKING:
+    from ivr_agi.sounds.audio import Sound
 
 _PATIENCE: Final = 120  # seconds; a sentence takes some 20 ms, and a neural voice a few seconds
 
@@ -42,17 +43,9 @@ def run(program: str, cure: str, options: list[str], text: str = "") -> bytes:
 def spoken(program: str, written: bytes, words: str) -> Sound:
     """Read the WAV that a program has written to a pipe. Raises SpeechError if there is no sound in it."""
     try:
-        with wave.open(io.BytesIO(written)) as recording:
-            if (recording.getnchannels(), recording.getsampwidth()) != (1, 2):
-                raise SpeechError(f"{program} returned a sound that is not mono, 16 bits")
-            rate = recording.getframerate()
-            # Written to a pipe, the header cannot know the length: it claims far more than there is.
-            frames = recording.readframes(recording.getnframes())
-    except (wave.Error, EOFError) as exception:
-        raise SpeechError(f"{program} returned no sound for {words!r}") from exception
-    samples = array("h", frames[: len(frames) // 2 * 2])
-    if sys.byteorder == "big":
-        samples.byteswap()
-    if not any(samples):
+        sound = wavfile.parse(written)
+    except SoundFormatError as exception:
+        raise SpeechError(f"{program} returned no sound for {words!r}: {exception}") from exception
+    if not any(sound.samples):
         raise SpeechError(f"{program} had nothing to say for {words!r}")
-    return Sound(samples, rate)
+    return sound
