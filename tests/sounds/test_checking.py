@@ -103,7 +103,7 @@ DAMAGE = {
     "no-card": (samples(lambda sound, _tone: audio.join(sound, sound, sound)), "drawn out"),
     "invalid-card": (
         samples(lambda sound, tone: mixed(sound, tone(50, seconds=9, loudness=1600))),
-        "hums",
+        "hums: too much below",
     ),
     "enter-pin": (samples(lambda sound, _tone: hiss(sound)), "hisses"),
     "no-pin": (samples(lambda sound, _tone: muffled(sound)), "muffled"),
@@ -152,15 +152,15 @@ def test_a_click_at_the_end_is_found(folder):
     loud = max(range(len(sound.samples)), key=lambda i: abs(sound.samples[i]))
     formats.write(path, "wav", Sound(sound.samples[: loud + 1], 8000))
     (problem,) = sounds.check(folder, only=["en/goodbye"])
-    assert "click" in problem
+    assert "begins or ends with a click" in problem
 
 
 def test_a_part_of_a_number_may_not_be_long(folder):
     """The word of a number that takes a second tears the number apart."""
     path = folder / "fa/ivr-agi/numbers/7.wav"
-    formats.write(path, "wav", good("fa/busy"))
+    formats.write(path, "wav", audio.trim(good("fa/busy"), 10, 50))
     (problem,) = sounds.check(folder, only=["fa/numbers/7"])
-    assert "for a part of a number" in problem or "silence" in problem
+    assert "for a part of a number" in problem
 
 
 @pytest.mark.parametrize(
