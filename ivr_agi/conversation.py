@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
+PLACES: Final = {state: place for place, state in enumerate(State)}  # in the order a caller meets them
 LOST: Final = frozenset({*flow.ANYWHERE, Event.GAVE_UP})  # a caller whom we did not lead to an end
 
 
@@ -66,6 +67,14 @@ async def converse(call: Call, payment: Payment) -> None:
         summary = payment.summary() | {"tries": call.tried, "language": call.language, "told": told}
         log.info("call.ended", **summary, seconds=round(seconds, 1))
         metrics.call_ended(variables["PAYSTATUS"], variables["PAYCODE"], seconds)
+        payment.payments.remember_call(
+            reached=payment.reached,
+            status=variables["PAYSTATUS"],
+            reason=variables["PAYREASON"][:80],
+            ms=round(seconds * 1000),
+            language=call.language,
+            attempt_id=payment.attempt_id,
+        )
 
 
 async def tell(call: Call, variables: Mapping[str, str]) -> bool:
@@ -86,7 +95,7 @@ async def run(call: Call, payment: Payment) -> None:
     state = State.WELCOME
     while state is not State.END:
         since = clock()
-        payment.state, payment.steps = state, payment.steps + 1
+        payment.enter(state, PLACES[state])
         event: Event | None = None
         try:
             event = await flow.HANDLERS[state](call, payment)

@@ -47,7 +47,7 @@ class Line:
 
 
 @asynccontextmanager
-async def open_line(*, language: str, on_sms: Callable[[Sms], None], **given: float) -> AsyncIterator[Line]:
+async def open_line(*, language: str, on_sms: Callable[[Sms], None], **given: object) -> AsyncIterator[Line]:
     """Run gateway simulator and server while the block lasts; the journal is gone with it.
 
     on_sms: called with each one-time PIN sent. given: further settings, as `pay_timeout=1.0`.

@@ -183,6 +183,12 @@ def name_caller(caller_id: str) -> str:
     return Msisdn.parse(caller_id) or (mask_cards(compact.lower()) if enough else "")
 
 
+def mask_caller(name: str) -> str:
+    """A caller's number (name_caller's) for those who need not know it: `+98912***6789`; '' for ''."""
+    ends = 4 if len(name) > 10 else 2  # noqa: PLR2004 - of a short number less is shown
+    return f"{name[: ends + 2]}***{name[-ends:]}" if name else ""
+
+
 class Language(StrEnum):
     """A language of the prompts, named as Asterisk names it, but for PERSIAN_CODE."""
 

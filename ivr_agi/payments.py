@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -36,6 +37,7 @@ from ivr_agi.model import MASKED, OtpAnswer, OtpVerdict, PayAnswer, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from typing import Any
 
     from ivr_agi.gateway import Gateway
     from ivr_agi.journal import Journal
@@ -107,6 +109,10 @@ def clock() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
+def _ms_since(when: float) -> int:
+    return round((clock() - when) * 1000)
+
+
 class Payments:
     """What may be done with money, by phone and from the panel alike."""
 
@@ -117,6 +123,7 @@ class Payments:
         self._card_hash = card_hash or CardHash()
         self._under_way: set[asyncio.Task[PayAnswer]] = set()
         self._owed: set[asyncio.Task[None]] = set()
+        self._calls: set[asyncio.Task[None]] = set()  # ended, and being remembered
         self._closed = False
 
     async def check_order(self, order_id: str, caller: str = "") -> None:
@@ -178,16 +185,18 @@ class Payments:
             except Refusal as refusal:
                 raise _refused(refusal) from None
         attempt.counted = False
+        since = clock()
         asked = self._gateway.request_pin(pan, attempt.amount, attempt.order_id)
         answer = await metrics.timed("otp-v2", asked)
+        ms = _ms_since(since)
         if answer.verdict is OtpVerdict.SENT:
-            await self._journal.step(attempt.id, AttemptState.OTP_SENT)
+            await self._journal.step(attempt.id, AttemptState.OTP_SENT, ms=ms)
         elif answer.verdict is OtpVerdict.UNCLEAR:
             await self._journal.note(attempt.id, f"otp-v2 {answer.verdict}: {answer.detail}")
         else:
             left = answer.verdict is OtpVerdict.REFUSED
             note = f"otp-v2 {answer.verdict}: {answer.detail}"
-            await self._journal.pin_not_sent(attempt.id, note, left=left)
+            await self._journal.pin_not_sent(attempt.id, note, left=left, ms=ms)
         log.info("otp.answered", attempt=attempt.id, verdict=answer.verdict, detail=answer.detail)
         return answer
 
@@ -203,6 +212,17 @@ class Payments:
                 return await self._journal.declines(attempt_id) <= most
         except (JournalError, TimeoutError):
             return False
+
+    def remember_call(self, **call: Any) -> None:
+        """Have a call that has ended remembered. Nothing hangs on it, and nobody waits for it."""
+
+        async def write() -> None:
+            with suppress(JournalError):
+                await self._journal.record_call(**call)
+
+        task = asyncio.create_task(write(), name="call-record")
+        self._calls.add(task)
+        task.add_done_callback(self._calls.discard)
 
     async def abandon(self, attempt: Attempt, reason: str) -> None:
         """Let go of an attempt for which no `pay` has left; its order may be paid again."""
@@ -254,6 +274,8 @@ class Payments:
         while self._under_way:
             await asyncio.wait(self._under_way)
         await self._gateway.close()
+        if self._calls:
+            await asyncio.wait(self._calls)  # the journal's own patience bounds it
         if self._owed:
             _, lost = await asyncio.wait(self._owed, timeout=LAST_TRIES)
             for task in lost:
@@ -284,6 +306,7 @@ class Payments:
             answer = PayAnswer(Verdict.FAILED, detail=word)
             await self._settle(attempt, answer)
             return answer
+        asked_at = clock()
         try:
             asked = self._gateway.pay(
                 attempt.method,
@@ -298,7 +321,7 @@ class Payments:
         except Exception as error:  # noqa: BLE001 - a bug of ours after `sent`: in doubt, never lost
             log.error("pay.broken", attempt=attempt.id, error=type(error).__name__)
             answer = PayAnswer(Verdict.UNKNOWN, detail="internal-error")
-        await self._settle(attempt, answer)
+        await self._settle(attempt, answer, _ms_since(asked_at))
         log.info(
             "pay.answered",
             attempt=attempt.id,
@@ -318,9 +341,9 @@ class Payments:
         # looked and let the order be paid again.
         return "not-recorded" if clock() - since > FENCE else ""
 
-    async def _settle(self, attempt: Attempt, answer: PayAnswer) -> None:
+    async def _settle(self, attempt: Attempt, answer: PayAnswer, ms: int | None = None) -> None:
         """Write the outcome down. It is owed until it is written; the caller waits only so long."""
-        await asyncio.wait({self._owe_outcome(attempt, answer)}, timeout=CALLER_WAITS)
+        await asyncio.wait({self._owe_outcome(attempt, answer, ms=ms)}, timeout=CALLER_WAITS)
 
     def _settle_late(self, attempt: Attempt, answer: PayAnswer) -> None:
         """An answer after our time limit: it still settles what was called unknown."""
@@ -334,10 +357,12 @@ class Payments:
         else:
             self._owe_outcome(attempt, answer, "late")
 
-    def _owe_outcome(self, attempt: Attempt, answer: PayAnswer, note: str = "") -> asyncio.Task[None]:
+    def _owe_outcome(
+        self, attempt: Attempt, answer: PayAnswer, note: str = "", ms: int | None = None
+    ) -> asyncio.Task[None]:
         return self._owe(
             answer.verdict,
-            partial(self._write_outcome, attempt, answer, make_key(), note),
+            partial(self._write_outcome, attempt, answer, make_key(), note, ms),
             attempt=attempt.id,
             order=attempt.order_id,
             verdict=answer.verdict,
@@ -345,8 +370,8 @@ class Payments:
             code=answer.code,
         )
 
-    async def _write_outcome(
-        self, attempt: Attempt, answer: PayAnswer, key: str, note: str, again: bool
+    async def _write_outcome(  # noqa: PLR0913 - what an outcome consists of
+        self, attempt: Attempt, answer: PayAnswer, key: str, note: str, ms: int | None, again: bool
     ) -> None:
         review = outcomes.Review.NONE
         if answer.verdict is Verdict.UNKNOWN:
@@ -364,6 +389,7 @@ class Payments:
                 holds_order=True if review is outcomes.Review.CHARGED else None,
                 key=key,
                 again=again,
+                ms=ms,
                 code=answer.code,
                 ref_id=answer.ref_id,
                 review=review,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
@@ -17,12 +18,12 @@ from ivr_agi.agi import Agi, BadEnvironment, Wire, parse_environment
 from ivr_agi.call import Call
 from ivr_agi.conversation import converse
 from ivr_agi.door import Door, Full
-from ivr_agi.model import Hangup, mask_cards, name_caller
+from ivr_agi.model import Hangup, mask_caller, mask_cards, name_caller
 from ivr_agi.request import BadRequest, read_request
 from ivr_agi.session import Payment, Rules
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from ivr_agi.model import Secret
     from ivr_agi.orders import Orders
@@ -32,6 +33,22 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 GOODBYE_SECONDS = 2.0  # after the drain limit
+
+
+@dataclass(frozen=True, slots=True)
+class LiveCall:
+    """A call in progress, as others may see it. seconds: since it began; amount in rials, 0 until known.
+
+    caller and card are masked, '' where there is none; state is one of flow.State.
+    """
+
+    state: str
+    seconds: float
+    order_id: str
+    amount: int
+    caller: str
+    card: str
+    language: str
 
 
 class Server:
@@ -54,6 +71,7 @@ class Server:
         self._rules = Rules(**{name: getattr(settings, name) for name in Rules.__slots__})
         self._door = Door(settings, tokens)
         self._connections: dict[asyncio.Task[None], Wire] = {}
+        self._conversations: dict[Payment, tuple[Call, float]] = {}  # and the loop's time when each began
         self._listener: asyncio.Server | None = None
         self._draining = False
 
@@ -76,10 +94,30 @@ class Server:
         """How many calls are in progress."""
         return self._door.calls
 
-    async def drain(self, hurry: asyncio.Event | None = None) -> None:
+    def live(self) -> list[LiveCall]:
+        """The calls in progress."""
+        now = asyncio.get_running_loop().time()
+        return [
+            LiveCall(
+                payment.state or "welcome",
+                now - since,
+                payment.order_id,
+                payment.amount,
+                mask_caller(name_caller(payment.caller_id)),
+                payment.card,
+                call.language,
+            )
+            for payment, (call, since) in self._conversations.items()
+        ]
+
+    async def drain(
+        self,
+        hurry: asyncio.Event | None = None,
+        others: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
         """Stop accepting, let calls end, up to the limit; every `pay` under way is carried through.
 
-        hurry: when set, the limit counts as reached.
+        hurry: when set, the limit counts as reached. others: waits for payments that are no calls, likewise.
         """
         hurry = hurry or asyncio.Event()
         self._draining = True
@@ -87,7 +125,7 @@ class Server:
             self._listener.close()
         log.info("server.draining", calls=self._door.calls, seconds=self._settings.drain_limit)
         hurried = asyncio.create_task(hurry.wait())
-        ended = asyncio.create_task(self._all_ended())
+        ended = asyncio.create_task(self._all_ended(others))
         await asyncio.wait(
             (hurried, ended), timeout=self._settings.drain_limit, return_when=asyncio.FIRST_COMPLETED
         )
@@ -105,8 +143,10 @@ class Server:
         await self._payments.finish()
         log.info("server.stopped")
 
-    async def _all_ended(self) -> None:
+    async def _all_ended(self, others: Callable[[], Awaitable[None]] | None) -> None:
         """Until no call is left, and nothing of their payments: outcomes that are late, or to be written."""
+        if others:
+            await others()
         while self._connections:
             await asyncio.wait(self._connections)
         await self._payments.quiet()
@@ -130,7 +170,8 @@ class Server:
         try:
             structlog.contextvars.bind_contextvars(call=secrets.token_hex(4))
             payment = await self._begin(wire)
-            overdue = asyncio.get_running_loop().time() + self._settings.call_limit
+            now = asyncio.get_running_loop().time()
+            overdue = now + self._settings.call_limit
             call = Call(
                 Agi(wire),
                 tries=self._settings.tries,
@@ -140,7 +181,11 @@ class Server:
                 language_codes=self._settings.language_codes,
                 overdue=overdue,
             )
-            await converse(call, payment)
+            self._conversations[payment] = call, now
+            try:
+                await converse(call, payment)
+            finally:
+                del self._conversations[payment]
         except Full:
             wire.abort()
         except Hangup as gone:  # before it was a call

@@ -52,7 +52,7 @@ class Result:
 BROKEN: Final = Result(PayStatus.FAILED, "out-of-order")  # a call that came to no end of its own
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Payment:
     """The payment of one call. caller_id as Asterisk gave it; call_id is Asterisk's unique id."""
 
@@ -80,8 +80,16 @@ class Payment:
     cards: int = 0
     submissions: int = 0
     state: str = ""  # the one that the call is in, or was in last
+    reached: str = ""  # the furthest one
+    furthest: int = -1  # its place
     steps: int = 0  # states visited
     result: Result | None = None
+
+    def enter(self, state: str, place: int) -> None:
+        """The call is in this state now. place: how far along it is, in the order a caller meets them."""
+        self.state, self.steps = state, self.steps + 1
+        if place > self.furthest:
+            self.reached, self.furthest = state, place
 
     def end(self, reason: str) -> None:
         """Set how the call ends, by a word of outcomes.ENDINGS."""

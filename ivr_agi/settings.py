@@ -157,6 +157,29 @@ class Settings(BaseSettings):
     )
     music_class: str = Field("ivr-agi", min_length=1, description="music on hold while the bank is asked")
 
+    # The merchant's panel, see docs/panel.md
+    panel_secret: SecretStr = Field(
+        SecretStr(""),
+        description="signs the panel's cookies: 32 characters or more (openssl rand -hex 32); new and old,"
+        " separated by a comma, while it changes; empty: there is no panel",
+    )
+    panel_url: str = Field(
+        "",
+        description="the https address by which browsers reach the panel through a reverse proxy, as"
+        " https://pay.example.com; empty: on this machine only, at HTTP_PORT",
+    )
+    panel_proxies: Annotated[tuple[Network, ...], NoDecode] = Field(
+        (ip_network("127.0.0.0/8"), ip_network("::1")),
+        description="networks of the reverse proxies, separated by commas: the panel answers nobody else, and"
+        " believes their X-Forwarded-For",
+    )
+    panel_idle: int = Field(
+        15, ge=1, le=720, description="minutes without a request after which one must sign in again"
+    )
+    merchant_name: str = Field(
+        "", max_length=60, description="the shop's name, on the panel's pages and receipts"
+    )
+
     # For the admin
     http_host: str = Field(
         "127.0.0.1", min_length=1, description="address that health and metrics are served on, over HTTP"
@@ -165,7 +188,7 @@ class Settings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="least level logged")
     log_format: Literal["console", "json"] = Field("console", description="form of a log line")
 
-    @field_validator("allowed_peers", mode="before")
+    @field_validator("allowed_peers", "panel_proxies", mode="before")
     @classmethod
     def _networks(cls, given: Any) -> Any:
         if not isinstance(given, str):
@@ -219,7 +242,22 @@ class Settings(BaseSettings):
     def _stripped(cls, secret: SecretStr) -> SecretStr:
         return SecretStr(secret.get_secret_value().strip())  # PayStar's own sample begins with a blank
 
-    @field_validator("card_keys")
+    @field_validator("panel_url")
+    @classmethod
+    def _of_the_panel(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if url and (
+            not parts.hostname
+            or parts.path.strip("/")
+            or parts.query
+            or parts.fragment
+            or parts.username is not None
+            or not (parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(parts.hostname)))
+        ):
+            raise ValueError("an https address without a path, as https://pay.example.com")
+        return url.rstrip("/")
+
+    @field_validator("card_keys", "panel_secret")
     @classmethod
     def _long(cls, secret: SecretStr) -> SecretStr:
         if any(len(key) < KEY_LENGTH for key in split_secrets(secret)):

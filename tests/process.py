@@ -1,4 +1,7 @@
-"""The commands as processes of their own: one run to its end, or `serve` for as long as a test needs it."""
+"""The commands as processes of their own: one run to its end, or `serve` for as long as a test needs it.
+
+They are forked (warm.py), but where Python must be told something before it begins.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import os
 import pty
 import sys
 
+import warm
 from line import CARD, SEQUENCE, until
 
 from ivr_agi.simulator.channel import ScriptedHandset, dial
@@ -21,12 +25,8 @@ def environment(**given):
 
 async def ivr_agi(*arguments, stdin="", **given):
     """Run a command to its end: exit status, standard output, standard error."""
-    process = await asyncio.create_subprocess_exec(
-        *[sys.executable, "-m", "ivr_agi", *arguments],
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env=environment(**given),
+    process = await warm.start(
+        *arguments, stdin=warm.PIPE, stdout=warm.PIPE, stderr=warm.PIPE, env=environment(**given)
     )
     async with asyncio.timeout(60):
         output, errors = await process.communicate(stdin.encode())
@@ -43,8 +43,8 @@ class Terminal:
 
     async def __aenter__(self):
         self.ours, theirs = pty.openpty()
-        self.process = await asyncio.create_subprocess_exec(
-            *[sys.executable, "-m", "ivr_agi", *self.arguments],
+        self.process = await warm.start(
+            *self.arguments,
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,
@@ -66,7 +66,7 @@ class Terminal:
 
 
 class Serving:
-    """`ivr-agi serve` as a process. also: environment variables that are no settings."""
+    """`ivr-agi serve` as a process. also: environment variables that are no settings; Python is executed with them."""
 
     def __init__(self, also=None, **given):
         self.also = also or {}
@@ -81,11 +81,13 @@ class Serving:
         self.lines = []
 
     async def __aenter__(self):
-        self.process = await asyncio.create_subprocess_exec(
-            *[sys.executable, "-m", "ivr_agi", "serve"],
-            stderr=asyncio.subprocess.PIPE,
-            env=environment(**self.given) | self.also,
-        )
+        env = environment(**self.given) | self.also
+        if self.also:
+            self.process = await asyncio.create_subprocess_exec(
+                *[sys.executable, "-m", "ivr_agi", "serve"], stderr=asyncio.subprocess.PIPE, env=env
+            )
+        else:
+            self.process = await warm.start("serve", stderr=warm.PIPE, env=env)
         async with asyncio.timeout(20):
             while True:
                 line = json.loads(await self.process.stderr.readline())

@@ -17,17 +17,20 @@ from ivr_agi import __version__, charge, demo, flow, hardening, logs, metrics, s
 from ivr_agi.cli import journal as journal_commands
 from ivr_agi.cli import pause as pause_commands
 from ivr_agi.cli import sounds as sounds_commands
+from ivr_agi.cli import user as user_commands
 from ivr_agi.cli.check import check
 from ivr_agi.cli.wiring import (
     fail,
     literal_console,
     open_journal,
+    open_panel,
     open_payments,
     open_server,
     open_webhook,
     read_settings,
     recover,
     run,
+    tell_panel,
 )
 from ivr_agi.journal import JournalError
 from ivr_agi.notify import Notify
@@ -51,6 +54,7 @@ app = typer.Typer(
 )
 app.add_typer(journal_commands.app, name="journal")
 app.add_typer(sounds_commands.app, name="sounds")
+app.add_typer(user_commands.app, name="user")
 app.command()(check)
 app.command()(pause_commands.pause)
 app.command()(pause_commands.resume)
@@ -92,23 +96,29 @@ async def _serve(found: Settings, journal: Journal) -> int:
     try:
         log.info("journal.opened", journal=journal.place)
         recover(journal)
-        server = open_server(found, open_payments(found, journal))
+        payments = open_payments(found, journal)
+        server = open_server(found, payments)
         webhook = open_webhook(found, journal)
         try:
             port = await server.start()
         except OSError as error:
             why = error.strerror or error
             fail(f"IVR_AGI_HOST, IVR_AGI_PORT: cannot listen on {found.host}:{found.port}: {why}")
-        web = Web(found.http_host, found.http_port, Health(journal, lambda: server.accepting))
-        await web.start()
+        panel = open_panel(found, journal, payments, server)
+        web = Web(found.http_host, found.http_port, Health(journal, lambda: server.accepting), panel)
+        http_port = await web.start()
+        if panel and http_port:
+            tell_panel(found, http_port, journal)
         if webhook:
             webhook.start()
         notify.ready(lambda: f"Taking calls on {found.host}:{port}; {server.calls} in progress")
         await stop.wait()
         notify.stopping("Draining", found.drain_limit + found.pay_timeout + SETTLE_SECONDS)
-        await server.drain(hurry)
+        await server.drain(hurry, panel.quiet if panel else None)
         if webhook:
             await webhook.stop()
+        if panel:
+            await panel.close()
         await web.stop()  # last: until then /readyz says that we drain
     finally:
         notify.close()

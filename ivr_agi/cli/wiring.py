@@ -15,7 +15,7 @@ from rich.table import Table
 from ivr_agi import logs, settings
 from ivr_agi.cardhash import CardHash
 from ivr_agi.gateway import Gateway
-from ivr_agi.journal import AttemptState, Journal, JournalError
+from ivr_agi.journal import AttemptState, Journal, JournalError, people
 from ivr_agi.model import Secret
 from ivr_agi.orders import Orders
 from ivr_agi.payments import Payments
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from pydantic import SecretStr
 
+    from ivr_agi.panel.app import Panel
     from ivr_agi.settings import Settings
 
 log = structlog.get_logger()
@@ -122,6 +123,22 @@ def open_payments(found: Settings, journal: Journal) -> Payments:
 def open_server(found: Settings, payments: Payments) -> Server:
     """Make the listener, with the door's tokens and the merchant's orders."""
     return Server(found, payments, open_orders(found), _secrets(found.token))
+
+
+def open_panel(found: Settings, journal: Journal, payments: Payments, server: Server) -> Panel | None:
+    """Make the merchant's panel, if there is to be one."""
+    if not settings.split_secrets(found.panel_secret):
+        return None
+    from ivr_agi.panel.app import Panel  # noqa: PLC0415 - none of it is needed without
+
+    return Panel(found, journal, payments, server.live)
+
+
+def tell_panel(found: Settings, port: int, journal: Journal) -> None:
+    """Say in the log where the panel is, and what is missing before anybody can sign in."""
+    log.info("panel.ready", url=f"{found.panel_url or f'http://127.0.0.1:{port}'}/panel/")
+    if not journal.now(people.every):
+        log.warning("panel.no_user", cure="`ivr-agi user add NAME --role admin`")
 
 
 def open_orders(found: Settings) -> Orders | None:

@@ -20,7 +20,16 @@ from ivr_agi.journal.engine import JournalError, cause, migrate, open_engine, ro
 from ivr_agi.journal.lease import LEASE, Lease, recover, register
 from ivr_agi.journal.owner import this_process
 from ivr_agi.journal.steps import IllegalStep, NewAttempt, OrderHeld, Scribe
-from ivr_agi.journal.tables import AttemptState, Resolution, attempt, history, make_key, pause, timestamp
+from ivr_agi.journal.tables import (
+    AttemptState,
+    Resolution,
+    attempt,
+    call_record,
+    history,
+    make_key,
+    pause,
+    timestamp,
+)
 from ivr_agi.journal.velocity import OverLimit, Paused, Refusal, Who
 from ivr_agi.journal.writer import PATIENCE, Writer, cut, probe
 from ivr_agi.limits import Limits
@@ -117,7 +126,7 @@ class Journal:
             counting=True,
         )
 
-    async def pin_not_sent(self, attempt_id: int, note: str, *, left: bool) -> None:
+    async def pin_not_sent(self, attempt_id: int, note: str, *, left: bool, ms: int | None = None) -> None:
         """The PIN that was asked for has been refused (left), or nothing of the request left.
 
         Raises JournalError.
@@ -125,7 +134,7 @@ class Journal:
         key = make_key()
         await self._write(
             lambda connection, again: self._scribe.pin_not_sent(
-                connection, attempt_id, note, key, left=left, again=again
+                connection, attempt_id, note, key, left=left, again=again, ms=ms
             )
         )
 
@@ -142,9 +151,10 @@ class Journal:
         holds_order: bool | None = None,
         key: str | None = None,
         again: bool = False,
+        ms: int | None = None,
         **fields: str,
     ) -> None:
-        """Take one step of FOLLOWS; fields: code, ref_id, review, reason.
+        """Take one step of FOLLOWS; fields: code, ref_id, review, reason. ms: the gateway's, for its answer.
 
         Raises IllegalStep, JournalError.
         """
@@ -159,6 +169,7 @@ class Journal:
                 fields=fields,
                 key=name,
                 again=again,
+                ms=ms,
             ),
             again=again,
         )
@@ -215,6 +226,23 @@ class Journal:
     async def probe(self) -> None:
         """Commit a write that changes nothing that counts. Raises JournalError if none can be made."""
         await self._write(probe)
+
+    async def record_call(self, **call: Any) -> None:
+        """Remember a call that has ended: columns of `call_record`. Raises JournalError."""
+        row = {"ended_at": timestamp(), **call}
+        await self._write(lambda connection, _again: connection.execute(sa.insert(call_record).values(row)))
+
+    async def write(self, do: Callable[[sa.Connection], T]) -> T:
+        """Have something of the panel's written (people.py). Raises JournalError."""
+        return await self._write(lambda connection, _again: do(connection))
+
+    async def look(self, job: Callable[[sa.Connection], T]) -> T:
+        """Have something read, by a thread. Raises JournalError."""
+        return await self._look(job)
+
+    def now(self, do: Callable[[sa.Connection], T]) -> T:
+        """Write, and wait for it without a loop: for the commands. Raises JournalError."""
+        return self._now(lambda connection, _again: do(connection))
 
     async def _write(
         self, do: Callable[[sa.Connection, bool], T], *, again: bool = False, counting: bool = False

@@ -96,6 +96,7 @@ class Scribe:
         now = timestamp()
         values = {
             **new.row,
+            "last_four": new.card[-4:],
             "state": AttemptState.CREATED,
             "holds_order": True,
             "owner": self.owner,
@@ -130,13 +131,21 @@ class Scribe:
         self._remember(connection, attempt_id, state, "one more PIN is asked for", timestamp(), key)
 
     def pin_not_sent(  # noqa: PLR0913 - a step and its names
-        self, connection: sa.Connection, attempt_id: int, note: str, key: str, *, left: bool, again: bool
+        self,
+        connection: sa.Connection,
+        attempt_id: int,
+        note: str,
+        key: str,
+        *,
+        left: bool,
+        again: bool,
+        ms: int | None = None,
     ) -> None:
         """The PIN that was asked for has not been sent. left: whether a byte of the request did."""
         if again and find(connection, key) is not None:
             return
         (velocity.record_refusal if left else velocity.take_back_pin)(connection, attempt_id)
-        self.note(connection, attempt_id, note, review="", key=key, again=False)
+        self.note(connection, attempt_id, note, review="", key=key, again=False, ms=ms)
 
     def step(  # noqa: PLR0913 - what a step consists of
         self,
@@ -149,11 +158,13 @@ class Scribe:
         fields: Mapping[str, str],
         key: str,
         again: bool = False,
+        ms: int | None = None,
         of: str | None = None,
         seen: AttemptState | None = None,
     ) -> None:
         """Take one step of FOLLOWS. Raises IllegalStep.
 
+        ms: how long the gateway took for the answer that this is.
         of, seen: only if that process has it under way, if it is in that state still: another server may
         be committing a step at this very moment.
         """
@@ -177,7 +188,7 @@ class Scribe:
             change = change.where(attempt.c.state == seen)
         if connection.execute(change.values(values)).rowcount != 1:
             raise IllegalStep(f"attempt {attempt_id} cannot become {state} from where it is")
-        self._remember(connection, attempt_id, state, note, now, key)
+        self._remember(connection, attempt_id, state, note, now, key, ms)
         velocity.record_end(connection, attempt_id, state)
         if self.notices and state in outbox.TOLD:
             outbox.announce(connection, attempt_id, now)
@@ -191,7 +202,15 @@ class Scribe:
         self.step(connection, attempt_id, AttemptState.FAILED, fields={"reason": reason}, key=make_key())
 
     def note(  # noqa: PLR0913 - a line and its names
-        self, connection: sa.Connection, attempt_id: int, note: str, *, review: str, key: str, again: bool
+        self,
+        connection: sa.Connection,
+        attempt_id: int,
+        note: str,
+        *,
+        review: str,
+        key: str,
+        again: bool,
+        ms: int | None = None,
     ) -> None:
         """Add a line to an attempt's history without a step. review: what a person should look at."""
         if again and find(connection, key) is not None:
@@ -202,7 +221,7 @@ class Scribe:
             connection.execute(
                 sa.update(attempt).where(attempt.c.id == attempt_id).values(review=review, updated_at=now)
             )
-        self._remember(connection, attempt_id, state, note, now, key)
+        self._remember(connection, attempt_id, state, note, now, key, ms)
 
     def resolve(  # noqa: PLR0913 - what a verdict consists of
         self,
@@ -256,11 +275,18 @@ class Scribe:
         return holds
 
     def _remember(  # noqa: PLR0913 - a line of the history
-        self, connection: sa.Connection, attempt_id: int, state: AttemptState, note: str, now: str, key: str
+        self,
+        connection: sa.Connection,
+        attempt_id: int,
+        state: AttemptState,
+        note: str,
+        now: str,
+        key: str,
+        ms: int | None = None,
     ) -> None:
         connection.execute(
             sa.insert(history).values(
-                attempt_id=attempt_id, at=now, state=state, note=note, owner=self.owner, key=key
+                attempt_id=attempt_id, at=now, state=state, note=note, owner=self.owner, key=key, ms=ms
             )
         )
 

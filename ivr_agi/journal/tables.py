@@ -2,8 +2,8 @@
 
 A row of `attempt` is one attempt to pay one order: at most one `pay` request ever leaves for it.
 `history` is append-only: every step of an attempt, and which process wrote it. `process` says who is
-alive, `notice` what the merchant is still to be told, `happening` what limits count. None holds a card
-number beyond its mask and a keyed hash, a PIN, or `sequence`.
+alive, `notice` what the merchant is still to be told, `happening` what limits count, `audit` who did what in
+the panel. None holds a card number beyond its mask and a keyed hash, a PIN, a password, or `sequence`.
 
 The database itself forbids what would cost money, whoever writes: a second attempt for an order that
 an earlier one still holds (a unique partial index), a step that FOLLOWS does not have, a history that
@@ -118,6 +118,7 @@ attempt = Table(
     Column("evidence", Text, nullable=False, server_default=""),
     Column("caller", String(40), nullable=False, server_default=""),  # who called: model.name_caller
     Column("pins_asked", Integer, nullable=False, server_default="0"),  # whatever the gateway said
+    Column("last_four", String(4), nullable=False, server_default=""),  # of the card, to be found by
     CheckConstraint(f"state IN ({_listed(frozenset(S))})", name="attempt_state"),
     CheckConstraint(f"state NOT IN ({_listed(HOLDING)}) OR holds_order", name="attempt_holds_order"),
     CheckConstraint("amount > 0", name="attempt_amount"),
@@ -138,11 +139,18 @@ Index(
     postgresql_where=text("holds_order"),
 )
 Index("attempt_by_order", attempt.c.order_id)
-Index("attempt_by_state", attempt.c.state)
-Index("attempt_by_day", attempt.c.created_at)
+# What the panel looks for, newest first; the first one also adds up a period without reading the rows.
+Index(
+    "attempt_by_day",
+    attempt.c.created_at, attempt.c.id, attempt.c.state, attempt.c.code, attempt.c.resolution, attempt.c.amount,
+)  # fmt: skip
+Index("attempt_by_state", attempt.c.state, attempt.c.created_at, attempt.c.id)
+Index("attempt_by_mobile", attempt.c.mobile, attempt.c.created_at, attempt.c.id)
+Index("attempt_by_last_four", attempt.c.last_four, attempt.c.created_at, attempt.c.id)
 for _name, _column, _where in (
     ("attempt_to_review", attempt.c.id, "review <> ''"),
     ("attempt_by_card", attempt.c.card_hash, "card_hash <> ''"),
+    ("attempt_by_ref", attempt.c.ref_id, "ref_id <> ''"),
 ):
     Index(_name, _column, sqlite_where=text(_where), postgresql_where=text(_where))
 
@@ -157,8 +165,69 @@ history = Table(
     Column("owner", String(160), nullable=False),
     # Names the step, so that one whose commit was answered by nobody is not taken twice.
     Column("key", String(32), unique=True),
+    Column("ms", Integer),  # how long the gateway took, where the step is its answer
     sqlite_autoincrement=True,
 )
+Index(
+    "history_by_time", history.c.at, history.c.state, history.c.ms,
+    sqlite_where=text("ms IS NOT NULL"), postgresql_where=text("ms IS NOT NULL"),
+)  # fmt: skip
+
+# One row for each call that has ended: where callers drop out. Nothing hangs on it but a picture.
+call_record = Table(
+    "call_record",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("ended_at", String(32), nullable=False),
+    Column("reached", String(10), nullable=False),  # the furthest state of the call's table
+    Column("status", String(10), nullable=False),  # PAYSTATUS
+    Column("reason", String(80), nullable=False),  # PAYREASON
+    Column("ms", BigInteger, nullable=False),
+    Column("language", String(2), nullable=False),
+    Column("attempt_id", Id),
+)
+Index("call_record_by_time", call_record.c.ended_at, call_record.c.reached, call_record.c.status)
+
+# Who may use the panel, who is signed in, and who did what (`people.py`).
+account = Table(
+    "account",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("name", String(40), nullable=False, unique=True),
+    Column("role", String(12), nullable=False),
+    Column("password", String(200), nullable=False),  # argon2id, with its salt and parameters
+    Column("created_at", String(32), nullable=False),
+    Column("changed_at", String(32), nullable=False),  # of the password
+    Column("disabled_at", String(32), nullable=False, server_default=""),
+)
+session = Table(
+    "session",
+    metadata,
+    Column("key", String(64), primary_key=True),  # SHA-256 of what the cookie has
+    Column("account_id", Id, ForeignKey("account.id"), nullable=False),
+    Column("begun_at", String(32), nullable=False),
+    Column("seen_at", String(32), nullable=False),
+    Column("ended_at", String(32), nullable=False, server_default=""),
+)
+Index("session_by_account", session.c.account_id)
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("at", String(32), nullable=False),
+    Column("who", String(40), nullable=False),  # account.name; of a name that nobody has, a hash
+    Column("address", String(45), nullable=False),
+    Column("action", String(20), nullable=False),
+    Column("attempt_id", Id),
+    Column("about", Text, nullable=False, server_default=""),
+    sqlite_autoincrement=True,
+)
+Index("audit_by_time", audit.c.at, audit.c.id)
+Index("audit_by_action", audit.c.action, audit.c.at, audit.c.who, audit.c.address)
+Index(
+    "audit_by_attempt", audit.c.attempt_id,
+    sqlite_where=text("attempt_id IS NOT NULL"), postgresql_where=text("attempt_id IS NOT NULL"),
+)  # fmt: skip
 
 # Processes that may have attempts under way. `beat` goes up while one lives; no clock is compared.
 process = Table(

@@ -1,4 +1,4 @@
-"""The pages: /healthz, /readyz and /metrics. GET and HEAD only; nothing here changes anything."""
+"""What is served: /healthz, /readyz and /metrics, by GET and HEAD only; and the merchant's panel, if there is one."""
 
 from __future__ import annotations
 
@@ -7,23 +7,25 @@ from typing import TYPE_CHECKING, Final
 
 from prometheus_client import generate_latest
 from starlette.applications import Starlette
-from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.routing import Route
+from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.routing import BaseRoute, Mount, Route
 
 from ivr_agi import metrics
 
 if TYPE_CHECKING:
     from starlette.requests import Request
+    from starlette.types import ASGIApp
 
     from ivr_agi.web.health import Health
 
 # Prometheus' text format (https://prometheus.io/docs/instrumenting/exposition_formats/)
 EXPOSITION: Final = "text/plain; version=0.0.4; charset=utf-8"
+PANEL: Final = "/panel"
 HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
-def make_app(health: Health) -> Starlette:
-    """The application on one server's health."""
+def make_app(health: Health, panel: ASGIApp | None = None) -> Starlette:
+    """The application on one server's health. panel: put at PANEL."""
 
     async def healthz(_request: Request) -> Response:
         """200 for as long as the loop turns."""
@@ -42,12 +44,17 @@ def make_app(health: Health) -> Starlette:
         text = await asyncio.to_thread(generate_latest, metrics.REGISTRY)
         return Response(text, headers={**HEADERS, "Content-Type": EXPOSITION})
 
-    app = Starlette(
-        routes=[
-            Route("/healthz", healthz, methods=["GET"]),  # and HEAD, by Starlette
-            Route("/readyz", readyz, methods=["GET"]),
-            Route("/metrics", exposition, methods=["GET"]),
-        ]
-    )
+    async def to_panel(_request: Request) -> Response:
+        """Whoever types the address alone means the panel."""
+        return RedirectResponse(f"{PANEL}/", 303)
+
+    routes: list[BaseRoute] = [
+        Route("/healthz", healthz, methods=["GET"]),  # and HEAD, by Starlette
+        Route("/readyz", readyz, methods=["GET"]),
+        Route("/metrics", exposition, methods=["GET"]),
+    ]
+    if panel is not None:
+        routes += [Route("/", to_panel, methods=["GET"]), Mount(PANEL, panel)]
+    app = Starlette(routes=routes)
     app.router.redirect_slashes = False
     return app

@@ -20,18 +20,21 @@ from ivr_agi.web.app import make_app
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from starlette.types import ASGIApp
+
     from ivr_agi.web.health import Health
 
 log = structlog.get_logger()
 
-MOST_CONNECTIONS: Final = 64  # so that no crowd here takes the files that calls need
+MOST_CONNECTIONS: Final = 128  # so that no crowd here takes the files that calls need
 GOODBYE_SECONDS: Final = 2  # for answers under way when we stop
 
 
 class Web:
     """The HTTP side of one server."""
 
-    def __init__(self, host: str, port: int, health: Health) -> None:
+    def __init__(self, host: str, port: int, health: Health, panel: ASGIApp | None = None) -> None:
+        self._panel = panel
         self._host = host
         self._port = port
         self._health = health
@@ -53,7 +56,7 @@ class Web:
             return None
         port = int(listening.getsockname()[1])
         config = uvicorn.Config(
-            make_app(self._health),
+            make_app(self._health, self._panel),
             http=cast("type[asyncio.Protocol]", _Protocol),
             ws="none",
             lifespan="off",
