@@ -66,7 +66,7 @@ class Terminal:
 
 
 class Serving:
-    """`ivr-agi serve` as a process. also: environment variables that are no settings; Python is executed with them."""
+    """`ivr-agi serve` as a process. also: environment variables that are no settings."""
 
     def __init__(self, also=None, **given):
         self.also = also or {}
@@ -82,7 +82,7 @@ class Serving:
 
     async def __aenter__(self):
         env = environment(**self.given) | self.also
-        if self.also:
+        if any(name.startswith("PYTHON") for name in self.also):
             self.process = await asyncio.create_subprocess_exec(
                 *[sys.executable, "-m", "ivr_agi", "serve"], stderr=asyncio.subprocess.PIPE, env=env
             )

@@ -10,6 +10,7 @@ import signal
 import sys
 
 import pytest
+import warm
 from line import CARD, SEQUENCE, sample_card, until
 from process import Serving, Terminal, environment, ivr_agi
 
@@ -221,10 +222,10 @@ async def test_charge_outcomes(gateway, fixed_pin, card, stdin, status, said):
 
 async def charging(gateway, pin, **given):
     """`charge`, under way: card and PIN have been handed to it."""
-    process = await asyncio.create_subprocess_exec(
-        *[sys.executable, "-m", "ivr_agi", *CHARGE],
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
+    process = await warm.start(
+        *CHARGE,
+        stdin=warm.PIPE,
+        stdout=warm.PIPE,
         env=environment(gateway_url=gateway.url, sequence=SEQUENCE, **given),
     )
     process.stdin.write(f"{CARD}\n{pin}\n".encode())
@@ -271,9 +272,9 @@ async def test_charge_on_a_terminal_that_has_gone(gateway, fixed_pin):
     answer = asyncio.Event()
     gateway.rules.append(Rule(Outcome(wait=answer), service="pay"))
     reading, writing = os.pipe()
-    process = await asyncio.create_subprocess_exec(
-        *[sys.executable, "-m", "ivr_agi", *CHARGE],
-        stdin=asyncio.subprocess.PIPE,
+    process = await warm.start(
+        *CHARGE,
+        stdin=warm.PIPE,
         stdout=writing,
         env=environment(gateway_url=gateway.url, sequence=SEQUENCE),
     )

@@ -24,7 +24,7 @@ import time
 from contextlib import ExitStack, suppress
 from functools import cache
 
-PIPE = asyncio.subprocess.PIPE
+PIPE, DEVNULL = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
 PR_SET_PDEATHSIG = 1
 MOST = 2**18  # bytes of a request: arguments and an environment
 
@@ -33,12 +33,19 @@ MOST = 2**18  # bytes of a request: arguments and an environment
 
 
 @cache
-def _connection() -> socket.socket:
-    """To the process that is forked from: one for each process of the tests, from the first use to its end."""
+def _connection(preloaded: str) -> socket.socket:
+    """To the process that is forked from: one for each process of the tests, from the first use to its end.
+
+    preloaded: LD_PRELOAD, which the loader reads before Python begins.
+    """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, MOST)
     with theirs:
-        warm = subprocess.Popen([sys.executable, __file__, str(theirs.fileno())], pass_fds=[theirs.fileno()])
+        warm = subprocess.Popen(
+            [sys.executable, __file__, str(theirs.fileno())],
+            pass_fds=[theirs.fileno()],
+            env=os.environ | {"LD_PRELOAD": preloaded},
+        )
 
     def end():
         ours.close()  # it ends of it, and all that it has forked
@@ -48,8 +55,13 @@ def _connection() -> socket.socket:
     return ours
 
 
-async def start(*arguments, env, stdin=None, stdout=None, stderr=None, start_new_session=False):
-    """Fork `ivr-agi` with these arguments. Streams: None for ours, PIPE, or a file descriptor."""
+async def start(
+    *arguments, env, cwd=None, stdin=None, stdout=None, stderr=None, start_new_session=False, script=None
+):
+    """Fork `ivr-agi` with these arguments. Streams: None for ours, PIPE, DEVNULL, or a file descriptor.
+
+    script: a file that is run in its place.
+    """
     with ExitStack() as handed_over:
 
         def pipe(*, to_them):
@@ -64,12 +76,22 @@ async def start(*arguments, env, stdin=None, stdout=None, stderr=None, start_new
             if wanted == PIPE:
                 ours, theirs[number] = pipe(to_them=number == 0)
                 streams[number] = await (_writer(ours) if number == 0 else _reader(ours))
+            elif wanted == DEVNULL:
+                theirs[number] = os.open(os.devnull, os.O_RDWR)
+                handed_over.callback(os.close, theirs[number])
             elif wanted is not None:
                 theirs[number] = wanted
         ours, telling = pipe(to_them=False)
         told = await _reader(ours)
-        request = {"arguments": arguments, "env": env, "cwd": os.getcwd(), "session": start_new_session}
-        socket.send_fds(_connection(), [json.dumps(request).encode()], [*theirs, telling])
+        request = {
+            "arguments": [*map(str, arguments)],
+            "env": env,
+            "cwd": str(cwd or os.getcwd()),
+            "session": start_new_session,
+            "script": str(script or ""),
+        }
+        connection = _connection(env.get("LD_PRELOAD", ""))
+        socket.send_fds(connection, [json.dumps(request).encode()], [*theirs, telling])
     return Process(int(await told.readline()), told, *streams)
 
 
@@ -96,6 +118,10 @@ async def _writer(descriptor):
     return asyncio.StreamWriter(transport, protocol, None, loop)
 
 
+async def _all_of(stream):
+    return await stream.read() if stream else b""
+
+
 class Process:
     """What `asyncio.create_subprocess_exec` gives, of a process that was forked."""
 
@@ -118,13 +144,14 @@ class Process:
         await asyncio.shield(self._ending)
         return self.returncode
 
-    async def communicate(self, given):
+    async def communicate(self, given=b""):
         """Hand it its standard input, and read all that it says."""
-        with suppress(BrokenPipeError, ConnectionResetError):
-            self.stdin.write(given)
-            await self.stdin.drain()
-        self.stdin.close()
-        said = await asyncio.gather(self.stdout.read(), self.stderr.read())
+        if self.stdin:
+            with suppress(BrokenPipeError, ConnectionResetError):
+                self.stdin.write(given)
+                await self.stdin.drain()
+            self.stdin.close()
+        said = await asyncio.gather(*[_all_of(stream) for stream in (self.stdout, self.stderr)])
         await self.wait()
         return said
 
@@ -151,7 +178,7 @@ class Warm:
         self._running = {}  # pid -> where its end is to be told
 
     def serve(self):
-        """Until the tests are gone; returns in a process that was forked, ready to be `ivr-agi`."""
+        """Until the tests are gone; returns in a process that was forked, with what it is to be run as."""
         ended, told = os.pipe()
         os.set_blocking(told, False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
@@ -165,8 +192,9 @@ class Warm:
                 request, descriptors, _, _ = socket.recv_fds(self._connection, MOST, 4)
                 if not request:
                     os._exit(0)  # what it has forked dies of it
-                if self._fork(json.loads(request), descriptors):
-                    return
+                asked = json.loads(request)
+                if self._fork(asked, descriptors):
+                    return asked["script"]
 
     def _fork(self, request, descriptors):
         """Returns whether this is the new process."""
@@ -223,5 +251,8 @@ if __name__ == "__main__":
     import ivr_agi.cli  # noqa: F401 - this is what it is for
 
     gc.freeze()
-    Warm(socket.socket(fileno=int(sys.argv[1]))).serve()
-    runpy.run_module("ivr_agi", run_name="__main__", alter_sys=True)
+    if script := Warm(socket.socket(fileno=int(sys.argv[1]))).serve():
+        sys.path[0] = os.path.dirname(script)
+        runpy.run_path(script, run_name="__main__")
+    else:
+        runpy.run_module("ivr_agi", run_name="__main__", alter_sys=True)

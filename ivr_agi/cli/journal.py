@@ -6,17 +6,16 @@ import csv
 import getpass
 import json
 import sys
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ivr_agi import reviewing
 from ivr_agi.cli.notify import notify
 from ivr_agi.cli.reconcile import reconcile
 from ivr_agi.cli.wiring import fail, in_journal, literal_console, make_table
 from ivr_agi.journal import AttemptState, IllegalStep, Journal, Resolution
-from ivr_agi.journal.tables import OPEN
-from ivr_agi.model import holds_card
 
 if TYPE_CHECKING:
     from typing import Any
@@ -35,7 +34,6 @@ EXPORTED = (
 )  # fmt: skip
 # Somebody else's words, unlike the mobile number's `+`
 FREE_TEXT = ("order_id", "ref_id", "reason", "resolved_by", "evidence")
-STUCK = timedelta(minutes=15)  # `sent` for so long: its process hangs, or nobody has settled it
 
 
 @app.command("list")
@@ -87,7 +85,7 @@ def show(attempt_id: Annotated[int, typer.Argument(metavar="ID")]) -> None:
 def review() -> None:
     """List unknown and suspicious payments, oldest first, with their age. Exits 1 if there are any."""
     now = datetime.now(UTC)
-    found = in_journal(lambda journal: journal.review((now - STUCK).isoformat(timespec="milliseconds")))
+    found = in_journal(lambda journal: reviewing.waiting(journal, now))
     if not found:
         literal_console().print("Nothing to look at.")
         return
@@ -124,27 +122,18 @@ def resolve(
     """Record what became of a payment: paid (its order stays paid) or not (it may be paid again)."""
     by = by.strip() or getpass.getuser()
     ref, evidence = ref.strip(), evidence.strip()
-    if verdict is Resolution.PAID and not ref:
-        fail("--ref: the bank's tracking number is needed for a payment that was paid")
-    if not evidence:
-        fail("--evidence: say what shows it; nothing is resolved without")
-    for name, given, most in (("--ref", ref, 64), ("--by", by, 80), ("--evidence", evidence, 1000)):
-        if len(given) > most or not given.isprintable() or holds_card(given):
-            fail(f"{name}: at most {most} printable characters, and no card number: it is kept for ever")
-
-    def write(journal: Journal) -> tuple[bool, dict[str, Any]]:
-        found = journal.attempt(attempt_id)
-        row = found[0] if found else {"state": AttemptState.UNKNOWN, "review": ""}
-        if not (overrule or row["state"] in (AttemptState.UNKNOWN, *OPEN) or row["review"]):
-            raise IllegalStep(
-                f"attempt {attempt_id} is in no doubt: it is {row['state']} {row['resolution']}".rstrip()
-                + "; --overrule if you know better"
-            )
-        seen = AttemptState(row["state"])
-        return journal.resolve(attempt_id, verdict, by=by, evidence=evidence, ref_id=ref, seen=seen), row
-
     try:
-        holds, row = in_journal(write)
+        reviewing.check(verdict, ref=ref, by=by, evidence=evidence)
+    except reviewing.Unfit as unfit:
+        fail(_unfit(unfit))
+    try:
+        holds, row = in_journal(
+            lambda journal: reviewing.resolve(
+                journal, attempt_id, verdict, ref=ref, by=by, evidence=evidence, overrule=overrule
+            )
+        )
+    except reviewing.NoDoubt as sure:
+        fail(f"{sure}; --overrule if you know better", 1)
     except IllegalStep as illegal:
         fail(str(illegal), 1)
     order = row.get("order_id", "")
@@ -188,14 +177,25 @@ def age(now: datetime, since: str) -> str:
 
 def _why(row: dict[str, Any]) -> str:
     """What is suspicious about an attempt, in a few words."""
-    if row["state"] == AttemptState.SENT:
-        return "not settled: does its process live?"
     words = {
+        reviewing.STUCK_WHY: "not settled: does its process live?",
         "charged": "may have been charged",
         "merchant": "the merchant's set-up",
         "check": "the bank's system",
     }
-    return words.get(row["review"], str(row["review"]))
+    why = reviewing.why(row)
+    return words.get(why, why)
+
+
+def _unfit(unfit: reviewing.Unfit) -> str:
+    """What is wrong with an option of `resolve`."""
+    if unfit.missing and unfit.field == "ref":
+        return "--ref: the bank's tracking number is needed for a payment that was paid"
+    if unfit.missing:
+        return "--evidence: say what shows it; nothing is resolved without"
+    return (
+        f"--{unfit.field}: at most {unfit.most} printable characters, and no card number: it is kept for ever"
+    )
 
 
 def _no_formula(text: str) -> str:

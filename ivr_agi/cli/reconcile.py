@@ -6,27 +6,23 @@ each with its line of the list as evidence. What is in doubt is never touched.
 
 from __future__ import annotations
 
-from datetime import date, timedelta
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, NoReturn
 
 import typer
 
+from ivr_agi import reconciling
 from ivr_agi.cli.wiring import fail, open_journal, read_settings
-from ivr_agi.journal import AttemptState, IllegalStep, JournalError, Resolution
+from ivr_agi.journal import JournalError
 from ivr_agi.settlement import report
-from ivr_agi.settlement.dates import NoDate, day_of, read_day, utc_text
-from ivr_agi.settlement.matching import match, period_of, touching
-from ivr_agi.settlement.reading import Listing, Settled, UnreadableList, read
+from ivr_agi.settlement.dates import NoDate, read_day
+from ivr_agi.settlement.matching import match
+from ivr_agi.settlement.reading import Listing, UnreadableList, read
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from ivr_agi.settlement.matching import Period
 
-    from ivr_agi.journal import Journal
-    from ivr_agi.settlement.matching import Attempt, Period, Reconciliation
-
-# How far before the list's first day an attempt may be that a line names: settlement takes its time.
-LOOK_BACK: Final = timedelta(days=35)
 MAX_NAME: Final = 80  # the journal's column
 NOTHING, SOMETHING, NOT_READ = 0, 1, 2  # exit statuses
 
@@ -75,8 +71,8 @@ def reconcile(
         _try_report(report_file, file)
     journal = open_journal(read_settings(quiet=True), create=False)
     try:
-        found = match(listing.lines, _attempts(journal, listing, period), period)
-        applied = _apply(journal, found, by, file.name) if apply else report.Applied(by)
+        found = match(listing.lines, reconciling.attempts(journal, listing, period), period)
+        applied = reconciling.apply(journal, found.certain, by, file.name) if apply else report.Applied(by)
     except JournalError as error:
         fail(str(error), NOT_READ)
     finally:
@@ -112,70 +108,10 @@ def _period(listing: Listing, first: str | None, last: str | None) -> Period:
             days[option] = read_day(text) if text is not None else None
         except NoDate as why:
             fail(f"{option}: {why}", NOT_READ)
-    period = period_of(listing.lines, days["--from"], days["--to"])
-    if period is None:
-        fail(
-            "the list has no dates: say with --from and --to which days it covers, or with"
-            " --column date=HEADING where they are",
-            NOT_READ,
-        )
-    if period.last < period.first:
-        fail(f"the period ends before it begins: {period.first} to {period.last}", NOT_READ)
-    return period
-
-
-# -- the journal ------------------------------------------------------------------------------------
-
-
-def _attempts(journal: Journal, listing: Listing, period: Period) -> Iterator[Attempt]:
-    """Attempts of the period; of other times those that a line names, or that are unknown. Each once."""
-    named = touching(listing.lines)
-    own = period_of(listing.lines) or period  # the list may reach beyond the days that were asked for
-    since = min(period.earliest, own.earliest) - LOOK_BACK
-    until = max(period.latest, own.latest) + timedelta(days=1)
-    seen: set[int] = set()
-    for attempt in journal.each(utc_text(since), utc_text(until)):
-        if period.holds(day_of(attempt["created_at"])) or named(attempt):
-            seen.add(attempt["id"])
-            yield attempt
-    for attempt in journal.attempts(state=AttemptState.UNKNOWN):
-        if attempt["id"] not in seen:
-            yield attempt
-
-
-def _apply(journal: Journal, found: Reconciliation, by: str, file_name: str) -> report.Applied:
-    """Resolve as paid what is certain, one by one: each stands, whatever becomes of the next."""
-    resolved: set[int] = set()
-    trouble: dict[int, str] = {}
-    for entry in found.certain:
-        (attempt,) = entry.attempts
-        (line,) = entry.lines
-        attempt_id = attempt["id"]
-        if not isinstance(line, Settled):  # a certain one has a line that was read
-            continue
-        try:
-            # A late answer may have settled it since it was read.
-            now = journal.attempt(attempt_id)
-            if now is None or now[0]["state"] != AttemptState.UNKNOWN:
-                trouble[attempt_id] = "not resolved: it is no longer unknown; run this again"
-                continue
-            holds = journal.resolve(
-                attempt_id,
-                Resolution.PAID,
-                by=by,
-                evidence=report.evidence(file_name, line),
-                ref_id=line.ref_id,
-            )
-        except IllegalStep as error:
-            trouble[attempt_id] = f"not resolved: {error}"
-            continue
-        except JournalError as error:
-            trouble[attempt_id] = f"not known to be resolved, and nothing after it was tried: {error}"
-            break
-        resolved.add(attempt_id)
-        if not holds:
-            trouble[attempt_id] = "resolved as paid; another attempt holds the order: paid twice?"
-    return report.Applied(by, frozenset(resolved), trouble)
+    try:
+        return reconciling.covered(listing, days["--from"], days["--to"])
+    except UnreadableList as why:
+        fail(str(why), NOT_READ)
 
 
 # -- the summary ------------------------------------------------------------------------------------

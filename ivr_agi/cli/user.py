@@ -1,7 +1,7 @@
 """`ivr-agi user`: who may use the merchant's panel.
 
-A password is typed unseen, twice, or comes as a line on standard input; it is never an option, which would be in
-everybody's list of processes and in a shell's history.
+A password is typed unseen, twice, or comes as a line on standard input; it is never an option, which would be
+in everybody's list of processes and in a shell's history.
 """
 
 from __future__ import annotations

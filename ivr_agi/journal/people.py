@@ -1,7 +1,7 @@
 """Who may use the panel, who is signed in, and who did what: each function on a connection.
 
-A password is here as argon2id has it, a session as a hash of what its cookie has: whoever reads the journal can
-sign in by neither. The audit log is append-only; the database itself holds that (migration 0004).
+A password is here as argon2id has it, a session as a hash of what its cookie has: whoever reads the journal
+can sign in by neither. The audit log is append-only; the database itself holds that (migration 0004).
 """
 
 from __future__ import annotations

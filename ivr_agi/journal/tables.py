@@ -142,11 +142,21 @@ Index("attempt_by_order", attempt.c.order_id)
 # What the panel looks for, newest first; the first one also adds up a period without reading the rows.
 Index(
     "attempt_by_day",
-    attempt.c.created_at, attempt.c.id, attempt.c.state, attempt.c.code, attempt.c.resolution, attempt.c.amount,
-)  # fmt: skip
-Index("attempt_by_state", attempt.c.state, attempt.c.created_at, attempt.c.id)
+    *(attempt.c[each] for each in ("created_at", "id", "state", "code", "resolution", "amount")),
+)
+Index(
+    "attempt_by_state",
+    *(attempt.c[each] for each in ("state", "created_at", "id", "resolution", "code", "amount")),
+)
 Index("attempt_by_mobile", attempt.c.mobile, attempt.c.created_at, attempt.c.id)
 Index("attempt_by_last_four", attempt.c.last_four, attempt.c.created_at, attempt.c.id)
+Index("attempt_by_method", attempt.c.method, attempt.c.created_at, attempt.c.id)
+# What a person should look at: few rows, so that the index is the list.
+IN_DOUBT: Final = "review <> '' OR state = 'unknown'"
+Index(
+    "attempt_in_doubt", attempt.c.created_at, attempt.c.id,
+    sqlite_where=text(IN_DOUBT), postgresql_where=text(IN_DOUBT),
+)  # fmt: skip
 for _name, _column, _where in (
     ("attempt_to_review", attempt.c.id, "review <> ''"),
     ("attempt_by_card", attempt.c.card_hash, "card_hash <> ''"),
@@ -168,8 +178,9 @@ history = Table(
     Column("ms", Integer),  # how long the gateway took, where the step is its answer
     sqlite_autoincrement=True,
 )
+# How long the gateway took, in which period.
 Index(
-    "history_by_time", history.c.at, history.c.state, history.c.ms,
+    "history_by_state", history.c.state, history.c.at, history.c.ms,
     sqlite_where=text("ms IS NOT NULL"), postgresql_where=text("ms IS NOT NULL"),
 )  # fmt: skip
 
@@ -186,7 +197,7 @@ call_record = Table(
     Column("language", String(2), nullable=False),
     Column("attempt_id", Id),
 )
-Index("call_record_by_time", call_record.c.ended_at, call_record.c.reached, call_record.c.status)
+Index("call_record_by_state", *(call_record.c[each] for each in ("reached", "status", "ended_at", "ms")))
 
 # Who may use the panel, who is signed in, and who did what (`people.py`).
 account = Table(

@@ -41,7 +41,7 @@ MAY: Final[dict[Role, frozenset[May]]] = {
 }
 
 
-class Unfit(ValueError):
+class Unfit(ValueError):  # noqa: N818 - named for what it is
     """A name or a password that is not taken; the message says what is."""
 
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final
 from markupsafe import Markup
 
 from ivr_agi.panel.drawing import NARROW, TEXT, WIDE, Drawing, chart, fitting, seen, width_of, wrapped
-from ivr_agi.panel.figures import NONE, milliseconds, number, percent
+from ivr_agi.panel.figures import NONE, number, percent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -34,12 +34,12 @@ _LONGEST: Final = 100  # pixels of a label on an axis
 _WORDS: Final[dict[str, dict[str | int, str]]] = {
     "fa": {
         "to": "تا", "most": "بیشترین", "went-on": "ادامه دادند", "ended": "پایان در این مرحله",
-        "over": "بیش از", "quantile": "صدک {}:", "seconds": "ثانیه", "list": "، ", "end": "؛ ",
+        "over": "بیش از", "quantile": "صدک {}:", "seconds": "ثانیه", "s": "ثانیه", "list": "، ", "end": "؛ ",
         3: "هزار", 6: "میلیون", 9: "میلیارد", 12: "هزار میلیارد",
     },
     "en": {
         "to": "to", "most": "Most", "went-on": "Went on", "ended": "ended here",
-        "over": "over", "quantile": "p{}", "seconds": "seconds", "list": ", ", "end": "; ",
+        "over": "over", "quantile": "p{}", "seconds": "seconds", "s": "s", "list": ", ", "end": "; ",
         3: "thousand", 6: "million", 9: "billion", 12: "trillion",
     },
 }  # fmt: skip
@@ -95,7 +95,7 @@ class Latency:
         return (first * first / second, *self.bounds, self.bounds[-1] * self.bounds[-1] / self.bounds[-2])
 
     def quantile(self, share: float) -> float | None:
-        """Estimate the seconds within which a share was served; infinity: beyond all bounds; None: nothing."""
+        """Estimate the seconds within which a share was served; infinity: beyond all bounds; None: none."""
         wanted, edges = share * sum(self.counts), self.edges()
         for place, count in enumerate(self.counts):
             if count and wanted <= count:
@@ -133,12 +133,13 @@ def columns(  # noqa: PLR0913 - four of them are by name, the same for each char
         y = foot - (foot - top) * tick / ticks[-1]
         drawing.grid_line(y, css="grid-line" if tick else "axis")
         drawing.text(0, y + 4, text, anchor="end", pixels=-6)
+    fill = min(0.72, 0.14 * len(buckets))  # a few columns are no walls
     names = [bucket.name or bucket.label for bucket in buckets]
     for at, (bucket, name) in enumerate(zip(buckets, names, strict=True)):
         middle, later = (at + 0.5) / len(buckets), len(buckets) - 1 - at
         parts = [(bucket.counts.get(each.key, 0) * (foot - top) / ticks[-1], each.css) for each in series]
         tip = f"{name}: {word['list'].join(_each(series, bucket.counts, language)) or number(0, language)}"
-        drawing.column(middle, 1 / len(buckets), (top, foot), seen(parts, 3), tip=tip)
+        drawing.column(middle, 1 / len(buckets), (top, foot), seen(parts, 3), tip=tip, fill=fill)
         if later % wide_step == 0:
             shown = "" if later % step == 0 else "wide-only"
             drawing.text(middle, foot + 17, labels[at], css=f"tick {shown}".rstrip(), anchor="middle")
@@ -279,7 +280,8 @@ def _marks(service: Latency, language: str) -> list[tuple[float, str]]:
             seconds = service.bounds[-1] if over else found
             place = math.log(seconds / edges[0]) / math.log(edges[-1] / edges[0])
             name = word["quantile"].format(number(share * 100, language))
-            marks.append((place, f"{name} {over}{milliseconds(seconds * 1000, language)}"))
+            decimals = 1 if seconds >= 1 else 2 if seconds >= 0.1 else 3  # noqa: PLR2004 - two digits that count
+            marks.append((place, f"{name} {over}{number(float(seconds), language, decimals)} {word['s']}"))
     return marks
 
 

@@ -1,9 +1,9 @@
 """Payments that operators have under way: from the card to the outcome, one `Sale` each.
 
-The card number is here, in memory, from the form to the outcome of `pay`, and nowhere else; a sale that is left alone
-is let go of, card and all. However often a form is sent, by a double click, a reload or two tabs: a ticket begins one
-sale, and a sale that waits for its PIN is submitted once. Who has a sale under way may close the browser: what was
-sent is carried through, as in a call.
+The card number is here, in memory, from the form to the outcome of `pay`, and nowhere else; a sale that is
+left alone is let go of, card and all. However often a form is sent, by a double click, a reload or two
+tabs: a ticket begins one sale, and a sale that waits for its PIN is submitted once. Who has a sale under
+way may close the browser: what was sent is carried through, as in a call.
 """
 
 from __future__ import annotations
@@ -85,6 +85,7 @@ class Desk:
         self._sales: dict[tuple[str, str], Sale] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._timers: dict[Sale, asyncio.TimerHandle] = {}
+        self._changed = asyncio.Event()  # a sale is over, a step done
         self._closing = False
 
     def find(self, owner: str, ticket: str) -> Sale | None:
@@ -103,7 +104,8 @@ class Desk:
     ) -> Sale:
         """Reserve the order and have a PIN sent; a ticket that is known is the sale that it began.
 
-        begun: told the attempt's id before a PIN is asked for. Raises Refused, JournalError, Full: nothing was sent.
+        begun: told the attempt's id before a PIN is asked for. Raises Refused, JournalError, Full: no PIN was
+        asked for.
         """
         if (known := self.find(owner, ticket)) and known.opening:
             await asyncio.shield(known.opening)
@@ -180,7 +182,8 @@ class Desk:
         for sale in [sale for sale in self._sales.values() if sale.stage is Stage.AGAIN]:
             await self.cancel(sale)  # nothing more can be done for it
         while self._tasks or any(sale.stage is not Stage.OVER for sale in self._sales.values()):
-            await asyncio.sleep(0.2)
+            self._changed.clear()
+            await self._changed.wait()
 
     async def close(self) -> None:
         """Let go of every sale for which nothing was sent, and forget all cards."""
@@ -284,7 +287,7 @@ class Desk:
         )
 
     async def _is_explained(self, attempt_id: int, answer: PayAnswer) -> bool:
-        """What tells something of a card may be kept back, as in a call; what says not to pay again, never."""
+        """What tells something of a card may be kept back, as in a call; what says not to pay again, not."""
         if answer.verdict is not Verdict.DECLINED:
             return True
         if outcomes.decline(answer.code).review is not outcomes.Review.NONE:
@@ -315,10 +318,12 @@ class Desk:
 
     def _end(self, sale: Sale) -> None:
         sale.pan, sale.stage = None, Stage.OVER
+        self._changed.set()
         self._after(sale, KEPT, self._forget)
 
     def _forget(self, sale: Sale) -> None:
         sale.pan = None
+        self._changed.set()
         self._sales.pop((sale.owner, sale.ticket), None)
         if timer := self._timers.pop(sale, None):
             timer.cancel()
@@ -331,8 +336,12 @@ class Desk:
     def _run(self, step: Coroutine[object, object, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(step, name="desk")
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._done)
         return task
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._changed.set()
 
     async def _carry_through(self, step: Coroutine[object, object, None]) -> None:
         """Do a step to its end, also when the browser that asked for it is gone. Raises what it raises."""

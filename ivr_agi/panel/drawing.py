@@ -43,7 +43,8 @@ class Drawing:
         return percentage, f' transform="translate({shift:.2f} 0)"' if abs(shift) >= 0.01 else ""  # noqa: PLR2004
 
     def text(  # noqa: PLR0913 - what it is, and where
-        self, share: float, y: float, text: str, *, css: str = "tick", anchor: str = "start", pixels: float = 0
+        self, share: float, y: float, text: str, *,
+        css: str = "tick", anchor: str = "start", pixels: float = 0,
     ) -> None:  # fmt: skip
         """anchor: as the chart runs, not as the text does."""
         if self.rtl and not self.turned:
@@ -78,13 +79,16 @@ class Drawing:
 
     def column(  # noqa: PLR0913 - what it is, and where
         self, middle: float, slot: float, span: tuple[float, float], parts: Iterable[tuple[float, str]], *,
-        tip: str, fill: float = 0.72,
+        tip: str, fill: float,
     ) -> None:  # fmt: skip
-        """Parts (pixels high, class) one upon the other. slot: the share of the width it has."""
+        """Parts (pixels high, class) one upon the other.
+
+        slot: its share of the width; fill: how much of that is filled.
+        """
         x, shift = self._place(middle)
         # On the narrowest drawing as wide as it may be, on others somewhat less: margins do not stretch.
         slot *= 100 * (NARROW - self.before - self.after) / NARROW
-        width, (top, y) = min(slot * fill, 14), span
+        width, (top, y) = slot * fill, span
         dense = ' class="dense"' if slot < _DENSE else ""
         self.parts.append(f"<g{dense}{shift}><title>{safe(tip)}</title>")
         self._rect(x - slot / 2, top, slot, y - top, 'hit" fill="none" pointer-events="all')
@@ -98,7 +102,7 @@ class Drawing:
         self.parts.append(f"<g><title>{safe(tip)}</title>")
         self._rect(0, y, 100, height, "track")
         begin = 0.0
-        for share, css in seen(shares, 0.006):
+        for share, css in seen(shares, 0.012):
             x = 1 - begin - share if self.turned else begin
             self._rect(100 * x, y, 100 * share, height, css)
             begin += share
@@ -118,8 +122,8 @@ class Drawing:
     def marks(self, marks: Sequence[tuple[float, str]], y: float, base: float) -> None:
         """Lines down to the base with a text each, by rising place; no line runs through another's text.
 
-        Where all texts have room behind their lines, the first is the topmost. Else the last is, and they stand
-        before their lines, or above them from the beginning on.
+        Where all texts have room behind their lines, the first is the topmost. Else the last is, and they
+        stand before their lines, or above them from the beginning on.
         """
         widths = [width_of(text) + 8 for _, text in marks]
         behind = all(

@@ -1,7 +1,7 @@
 """What stands in front of each handler: signed in, allowed, and the form really ours.
 
-A handler that is wrapped by `guarded` finds `request.state.user` (who asks), `request.state.csrf`, and for a POST
-`request.state.form`. Whatever goes wrong ends in a page that says so, and never in one that says why in a library's words.
+A handler that is wrapped by `guarded` finds `request.state.user` (who asks), `request.state.csrf`, and for a
+POST `request.state.form`. Whatever goes wrong ends in a page that says so, and never in a library's words.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from ivr_agi.panel.showing import page, path
 from ivr_agi.panel.wall import MOST_OF_UPLOAD, TooLarge
 
 if TYPE_CHECKING:
-
     from ivr_agi.panel.accounts import May
 
 log = structlog.get_logger()

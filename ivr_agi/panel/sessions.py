@@ -1,8 +1,8 @@
 """Signing in and out: the cookie, the session that it stands for, and how often a password may be guessed.
 
-A cookie is a signed, random key; the session itself is a row of the journal, by the key's hash, so that it can be
-ended: by signing out, by a new password, by an account that is closed. Every form carries a token made from the
-same key (CSRF). Wrong passwords are counted in the audit log: by name, and by address.
+A cookie is a signed, random key; the session itself is a row of the journal, by the key's hash, so that it
+can be ended: by signing out, by a new password, by an account that is closed. Every form carries a token
+made from the same key (CSRF). Wrong passwords are counted in the audit log: by name, and by address.
 """
 
 from __future__ import annotations
@@ -96,7 +96,10 @@ class Sessions:
         return self._signer.sign(key).decode()
 
     async def of(self, cookie: str, *, looking_on: bool = False) -> SignedIn | None:
-        """Who has this cookie; None for nobody. looking_on: it is not used, only looked at. Raises JournalError."""
+        """Who has this cookie; None for nobody. Raises JournalError.
+
+        looking_on: it is not used, only looked at.
+        """
         key = self._key(cookie)
         if key is None:
             return None

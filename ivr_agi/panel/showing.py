@@ -1,7 +1,7 @@
 """How a page is made: its words in two languages, its templates, and what each of them may use.
 
-A sentence is `t("FILE.KEY", name=value)`, from words/FILE.toml; whatever comes from outside is escaped by Jinja. A
-page never gets a card number or a PIN to show: no handler has one to give.
+A sentence is `t("FILE.KEY", name=value)`, from words/FILE.toml; whatever comes from outside is escaped by
+Jinja. A page never gets a card number or a PIN to show: no handler has one to give.
 """
 
 from __future__ import annotations

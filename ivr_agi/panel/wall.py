@@ -1,8 +1,8 @@
 """What stands in front of every page: who may ask at all, how much he may send, what the browser may do.
 
-The panel answers its reverse proxies and this machine, under the names it is known by: another name in `Host` is a
-page of somebody else's that was pointed here (DNS rebinding). No answer is kept by anybody, none may be framed, and
-no script runs but our own files.
+The panel answers its reverse proxies and this machine, under the names it is known by: another name in `Host`
+is a page of somebody else's that was pointed here (DNS rebinding). No answer is kept by anybody, none may be
+framed, and no script runs but our own files.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class TooLarge(Exception):  # noqa: N818 - an answer, not a fault
 
 
 class Wall:
-    """ASGI middleware. The address of who asks is left in scope["state"]["address"], the origin in ["origin"]."""
+    """ASGI middleware. Leaves in the request's state: address, of who asks; origin, of our pages."""
 
     def __init__(
         self, app: ASGIApp, *, url: str, proxies: Sequence[IPv4Network | IPv6Network], uploads: str

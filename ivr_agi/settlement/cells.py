@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Final
 
 from ivr_agi.model import holds_card, mask_pan
 from ivr_agi.settlement.letters import key, plain
+from ivr_agi.settlement.notes import Note, Telling
 
 if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
 
-class Unclear(ValueError):  # noqa: N818 - an answer, not a fault
+class Unclear(Telling):
     """The cell cannot be read for certain. The message does not quote it."""
 
 
@@ -44,15 +45,15 @@ def read_amount(text: str, *, toman: bool) -> int:
     """
     text = plain(text).casefold()
     if not toman and TOMAN.search(text):
-        raise Unclear("the amount says toman, the option --toman was not given")
+        raise Unclear(Note("amount_toman", "the amount says toman, the option --toman was not given"))
     if toman and RIAL.search(text):
-        raise Unclear("the amount says rial, the option --toman was given")
+        raise Unclear(Note("amount_rial", "the amount says rial, the option --toman was given"))
     text = RIAL.sub("", TOMAN.sub("", text)).translate({0x66C: ",", 0x60C: ","})
     text = text.strip().removeprefix("'")
     if re.search(r"[-−(]", text) and re.search(r"[0-9]", text):
-        raise Unclear("the amount is negative: a return?")
+        raise Unclear(Note("amount_negative", "the amount is negative: a return?"))
     if len(text) > 20 or not _AMOUNT.fullmatch(text):  # noqa: PLR2004 - 15 digits and their separators
-        raise Unclear("no amount that can be read for certain")
+        raise Unclear(Note("no_amount", "no amount that can be read for certain"))
     amount = int(re.sub(r"[^0-9]", "", re.split(r"[.٫]", text)[0]))
     return amount * RIALS_A_TOMAN if toman else amount
 
@@ -85,7 +86,7 @@ def read_card(text: str) -> str:
                 return _mask("".join(groups[:-1])[:6], groups[-1])
             case [4, 6]:
                 return _mask(groups[1], groups[0])
-    raise Unclear("the card is neither a mask nor the last four digits")
+    raise Unclear(Note("no_card", "the card is neither a mask nor the last four digits"))
 
 
 def _mask(first: str, last: str) -> str:
@@ -111,11 +112,15 @@ def read_name(text: str) -> str:
     if found := re.fullmatch(r'="(.*)"', text):  # a spreadsheet's way to keep leading zeros
         text = found[1]
     if _ROUNDED.fullmatch(text.casefold()):
-        raise Unclear("a spreadsheet has rounded the number (1.2E+15): export the list again")
+        raise Unclear(
+            Note("rounded", "a spreadsheet has rounded the number (1.2E+15): export the list again")
+        )
     if holds_card(text):
-        raise Unclear("a card number stands where an order id or tracking number should")
+        raise Unclear(
+            Note("card_as_name", "a card number stands where an order id or tracking number should")
+        )
     if len(text) > MAX_NAME or not text.isprintable():
-        raise Unclear("an order id or tracking number that cannot be one of ours")
+        raise Unclear(Note("bad_name", "an order id or tracking number that cannot be one of ours"))
     text = text.removeprefix("'")
     return "" if set(text) <= set("-0 ") else text
 
@@ -142,9 +147,11 @@ def read_standing(text: str, paid_status: AbstractSet[str]) -> Standing:
     if found in (paid_status or _PAID):
         return Standing.PAID
     if not found:
-        raise Unclear("no status")
+        raise Unclear(Note("no_status", "no status"))
     if _RETURNED.search(found):
         return Standing.RETURNED
     if found in _NOT_PAID or paid_status:
         return Standing.NOT_PAID
-    raise Unclear("a status that is not known; --paid-status TEXT says which ones mean paid")
+    raise Unclear(
+        Note("unknown_status", "a status that is not known; --paid-status TEXT says which ones mean paid")
+    )

@@ -20,6 +20,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import jdatetime  # type: ignore[import-untyped]
 
 from ivr_agi.settlement.letters import plain
+from ivr_agi.settlement.notes import Note, Telling
 
 _DATE = (
     r"(?:(?P<y>\d{4})(?P<s>[/.\-])(?P<m>\d{1,2})(?P=s)(?P<d>\d{1,2})"
@@ -37,7 +38,7 @@ _GREGORIAN: Final = range(1900, 2100)
 FORMS: Final = "year first, as in 1403/09/04 or 2024-11-24"
 
 
-class NoDate(ValueError):  # noqa: N818 - an answer, not a fault
+class NoDate(Telling):
     """The text is no date that we read. The message does not quote it."""
 
 
@@ -55,13 +56,13 @@ def read_moment(text: str) -> datetime:
     text = plain(text)
     found = _DATE_FIRST.fullmatch(text) or _TIME_FIRST.fullmatch(text)
     if found is None:
-        raise NoDate(f"no date that can be read ({FORMS})")
+        raise NoDate(Note("no_date", f"no date that can be read ({FORMS})"))
     part = found.groupdict()
     year, month, day = (int(part[a] or part[b] or part[c]) for a, b, c in (
         ("y", "cy", "dy"), ("m", "cm", "dm"), ("d", "cd", "dd")
     ))  # fmt: skip
     if part["dy"] and year in _JALALI:
-        raise NoDate(f"the year comes last ({FORMS})")
+        raise NoDate(Note("year_last", f"the year comes last ({FORMS})"))
     whole = _day(year, month, day)
     try:
         moment = datetime(
@@ -71,7 +72,7 @@ def read_moment(text: str) -> datetime:
         )  # fmt: skip
         return moment.astimezone(tehran())
     except (ValueError, OverflowError):
-        raise NoDate("there is no such time of day") from None
+        raise NoDate(Note("no_such_time", "there is no such time of day")) from None
 
 
 def read_day(text: str) -> date:
@@ -106,8 +107,8 @@ def _day(year: int, month: int, day: int) -> date:
         if year in _GREGORIAN:
             return date(year, month, day)
     except ValueError:
-        raise NoDate("there is no such day in that calendar") from None
-    raise NoDate(f"a year that is neither Jalali nor Gregorian ({FORMS})")
+        raise NoDate(Note("no_such_day", "there is no such day in that calendar")) from None
+    raise NoDate(Note("no_year", f"a year that is neither Jalali nor Gregorian ({FORMS})"))
 
 
 def _zone(text: str | None) -> tzinfo:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from ivr_agi.settlement.cells import RIAL, TOMAN
 from ivr_agi.settlement.letters import key, plain, shown
+from ivr_agi.settlement.notes import Note, Telling
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -47,7 +48,7 @@ USUAL: Final[dict[str, tuple[str, ...]]] = {
 _KINDS_BY_KEY: Final = {key(heading): kind for kind, headings in USUAL.items() for heading in headings}
 
 
-class UnreadableList(ValueError):  # noqa: N818 - an answer, not a fault
+class UnreadableList(Telling):
     """The file cannot be read as a settlement list; the message says why and what to do."""
 
 
@@ -69,7 +70,14 @@ def check_mapping(given: Mapping[str, str]) -> None:
     """Raise UnreadableList for a mapping that names no column of ours."""
     for kind in given:
         if kind not in USUAL:
-            raise UnreadableList(f"column {shown(kind)!r}: the columns are {', '.join(USUAL)}")
+            raise UnreadableList(
+                Note(
+                    "no_such_column",
+                    "column {kind!r}: the columns are {columns}",
+                    kind=shown(kind),
+                    columns=", ".join(USUAL),
+                )
+            )
 
 
 def candidates(row: Sequence[str], given: Mapping[str, str]) -> dict[str, list[int]]:
@@ -109,20 +117,42 @@ def columns(row: Sequence[str], found: Mapping[str, Sequence[int]], *, toman: bo
         if len(several_places) > 1:
             several = ", ".join(f"«{shown(row[place])}»" for place in several_places)
             raise UnreadableList(
-                f"several columns may be the {kind}: {several}; say which by --column {kind}=HEADING"
+                Note(
+                    "several_columns",
+                    "several columns may be the {kind}: {headings}; say which by --column {kind}=HEADING",
+                    kind=kind,
+                    headings=several,
+                )
             )
     one: dict[int, str] = {}
     for kind, (place,) in found.items():
         if place in one:
-            raise UnreadableList(f"one column cannot be {one[place]} and {kind}: «{shown(row[place])}»")
+            raise UnreadableList(
+                Note(
+                    "column_twice",
+                    "one column cannot be {kind} and {other_kind}: «{heading}»",
+                    kind=one[place],
+                    other_kind=kind,
+                    heading=shown(row[place]),
+                )
+            )
         one[place] = kind
-    amount = row[found["amount"][0]]
-    if TOMAN.search(plain(amount).casefold()) and not toman:
-        raise UnreadableList(f"the heading «{shown(amount)}» says toman: give --toman")
-    if RIAL.search(plain(amount).casefold()) and toman:
-        raise UnreadableList(f"the heading «{shown(amount)}» says rial: leave --toman out")
+    _check_currency(row[found["amount"][0]], toman=toman)
     places = {kind: places[0] for kind, places in found.items()}
     return Columns(places, {kind: shown(row[place]) for kind, place in places.items()}, len(row))
+
+
+def _check_currency(heading: str, *, toman: bool) -> None:
+    if TOMAN.search(plain(heading).casefold()) and not toman:
+        note = Note(
+            "heading_toman", "the heading «{heading}» says toman: give --toman", heading=shown(heading)
+        )
+        raise UnreadableList(note)
+    if RIAL.search(plain(heading).casefold()) and toman:
+        note = Note(
+            "heading_rial", "the heading «{heading}» says rial: leave --toman out", heading=shown(heading)
+        )
+        raise UnreadableList(note)
 
 
 def listed(row: Sequence[str]) -> str:

@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any, Final
 from ivr_agi.settlement.cells import cards_agree
 from ivr_agi.settlement.dates import day_of
 from ivr_agi.settlement.letters import order_key, ref_key
+from ivr_agi.settlement.notes import Note
 from ivr_agi.settlement.reading import Line, Settled, Standing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 Attempt = Mapping[str, Any]  # a row of the journal's table, as `Journal.attempts` has it
 Key = tuple[str, str]  # ("order" or "ref", the id made comparable)
@@ -50,12 +51,12 @@ _NOTHING_TO_DO: Final = frozenset({Kind.AT_EDGE, Kind.NOT_PAID, Kind.MATCHED})
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """Lines and attempts that belong together. notes: what is odd about it, a sentence each."""
+    """Lines and attempts that belong together. notes: what is odd about it."""
 
     kind: Kind
     lines: tuple[Line, ...] = ()
     attempts: tuple[Attempt, ...] = ()
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
     certain: bool = False
 
     @property
@@ -121,7 +122,8 @@ class Group:
         elif not paid_lines:
             yield from self._judge_not_paid()
         elif len(paid_lines) > 1:
-            yield self._whole(Kind.DIFFERENT, ("several lines, joined by order ids and tracking numbers",))
+            note = Note("several_lines", "several lines, joined by order ids and tracking numbers")
+            yield self._whole(Kind.DIFFERENT, (note,))
         else:
             yield from self._judge_paid(paid_lines[0])
 
@@ -147,7 +149,7 @@ class Group:
     def _theirs(self, standing: Standing) -> tuple[Settled, ...]:
         return tuple(line for line in self.lines if line.standing is standing)
 
-    def _whole(self, kind: Kind, notes: tuple[str, ...]) -> Entry:
+    def _whole(self, kind: Kind, notes: tuple[Note, ...]) -> Entry:
         """All of the group in one entry: a person must see it together."""
         return Entry(kind, tuple(self.lines), tuple(self.attempts), notes)
 
@@ -177,11 +179,12 @@ class Group:
         if not self.attempts:
             yield self._whole(Kind.PAID_ELSEWHERE, ())
         elif not charged and under_way:
-            yield self._whole(Kind.UNDER_WAY, (f"line {line.line} says paid",))
+            yield self._whole(Kind.UNDER_WAY, (_says_paid(line),))
         elif not charged:
             yield self._whole(Kind.CONTRADICTED, tuple(_misfits(line, not_paid)))
         elif len(charged) > 1:
-            yield self._whole(Kind.DIFFERENT, ("one line, and several attempts that it may be",))
+            note = Note("several_attempts", "one line, and several attempts that it may be")
+            yield self._whole(Kind.DIFFERENT, (note,))
         elif notes := differences(line, charged[0]):
             yield self._whole(Kind.DIFFERENT, notes)
         else:
@@ -199,84 +202,122 @@ class Group:
         doubts = tuple(self._doubts(line, attempt))
         return Entry(Kind.UNKNOWN_PAID, lines, (attempt,), doubts, certain=not doubts)
 
-    def _doubts(self, line: Settled, attempt: Attempt) -> Iterator[str]:
+    def _doubts(self, line: Settled, attempt: Attempt) -> Iterator[Note]:
         """What keeps a paid line from being proof that an unknown attempt was paid."""
         for other in self.attempts:
             if other is attempt or other["state"] == "failed":  # that one has certainly charged nothing
                 continue
             if not differences(line, other):
-                yield f"the line may as well be attempt {other['id']} ({other['state']})"
+                yield Note(
+                    "may_be_another",
+                    "the line may as well be attempt {attempt} ({state})",
+                    attempt=other["id"],
+                    state=str(other["state"]),
+                )
         for other_line in self.lines:
             if other_line is not line:
                 yield _saying(other_line)
         if not ref_key(line.ref_id):
-            yield "the list gives no tracking number"  # and the journal takes no "paid" without one
+            # and the journal takes no "paid" without one
+            yield Note("no_ref", "the list gives no tracking number")
         if line.at and line.at.date() - day_of(attempt["created_at"]) > LATE:
-            yield f"the line's date is more than {LATE.days} days after the attempt"
+            yield Note("late", "the line's date is more than {days} days after the attempt", days=LATE.days)
         yield from self._spoiling(attempt, line)
 
     # -- what spoils a group --
 
-    def _repeated(self) -> tuple[str, ...]:
+    def _repeated(self) -> tuple[Note, ...]:
         """What comes more than once and must not. A failed try that we know of may come before a paid one."""
         final = [line for line in self.lines if line.standing is not Standing.NOT_PAID]
         notes = [
-            *_more_than_once("order", (order_key(line.order_id) for line in final)),
-            *_more_than_once("tracking number", (ref_key(line.ref_id) for line in self.lines if final)),
+            *(
+                Note("order_twice", "order {order} is in the list {times} times", order=name, times=count)
+                for name, count in _more_than_once(order_key(line.order_id) for line in final)
+            ),
+            *(
+                Note("ref_twice", "tracking number {ref} is in the list {times} times", ref=name, times=count)
+                for name, count in _more_than_once(ref_key(line.ref_id) for line in self.lines if final)
+            ),
         ]
         sent = [attempt for attempt in self._ours(Ours.NOT_PAID) if attempt["state"] != "failed"]
         if final and self.attempts and len(self.lines) - len(final) > len(sent):
-            notes.append("the list has tries that failed and are not ours: is one of them a return?")
+            note = "the list has tries that failed and are not ours: is one of them a return?"
+            notes.append(Note("failed_tries", note))
         return (*notes, *self._paid_twice_here())
 
-    def _paid_twice_here(self) -> tuple[str, ...]:
-        orders = Counter(order_key(attempt["order_id"]) for attempt in self._ours(Ours.PAID))
+    def _paid_twice_here(self) -> tuple[Note, ...]:
+        orders = (order_key(attempt["order_id"]) for attempt in self._ours(Ours.PAID))
         return tuple(
-            f"order {name} was paid {count} times here" for name, count in orders.items() if count > 1
+            Note("paid_twice_here", "order {order} was paid {times} times here", order=name, times=count)
+            for name, count in _more_than_once(orders)
         )
 
-    def _spoiling(self, attempt: Attempt, *lines: Settled) -> tuple[str, ...]:
+    def _spoiling(self, attempt: Attempt, *lines: Settled) -> tuple[Note, ...]:
         """Unreadable lines that name the same order or tracking number."""
         named = keys_of(attempt) + [name for line in lines for name in keys_of(line)]
         numbers = sorted({self.spoiled[name] for name in named if name in self.spoiled})
-        return tuple(f"line {number} names it, too, and cannot be read" for number in numbers)
+        note = "line {line} names it, too, and cannot be read"
+        return tuple(Note("spoiled", note, line=number) for number in numbers)
 
 
-def differences(line: Settled, attempt: Attempt) -> tuple[str, ...]:
+def differences(line: Settled, attempt: Attempt) -> tuple[Note, ...]:
     """Why a line cannot be an attempt's payment; empty if they agree and nothing contradicts."""
-    found: list[str] = []
-    here, there, which = f"line {line.line}", f"attempt {attempt['id']}", line.order_id
-    theirs, ours = ref_key(line.ref_id), ref_key(attempt["ref_id"] or "")
+    found: list[Note] = []
+    which, theirs, ours = line.order_id, ref_key(line.ref_id), ref_key(attempt["ref_id"] or "")
     day, began = line.at and line.at.date(), day_of(attempt["created_at"])
+
+    def differ(key: str, english: str, there: object = None, here: object = None) -> None:
+        found.append(Note(key, english, line=line.line, attempt=attempt["id"], there=there, here=here))
+
     if line.amount != attempt["amount"]:
-        found.append(f"amount: {line.amount:,} in {here}, {attempt['amount']:,} in {there}")
+        differ("amounts", "amount: {there:,} in line {line}, {here:,} in attempt {attempt}",
+               line.amount, attempt["amount"])  # fmt: skip
     if not cards_agree(line.card, attempt["card"]):
-        found.append(f"card: {line.card} in {here}, {attempt['card']} in {there}")
+        differ("cards", "card: {there} in line {line}, {here} in attempt {attempt}",
+               line.card, attempt["card"])  # fmt: skip
     if theirs and ours and theirs != ours:
-        found.append(f"tracking number: {line.ref_id} in {here}, {attempt['ref_id']} in {there}")
+        differ("refs", "tracking number: {there} in line {line}, {here} in attempt {attempt}",
+               line.ref_id, attempt["ref_id"])  # fmt: skip
     if which and order_key(which) != order_key(attempt["order_id"]):
-        found.append(f"order: {which} in {here}, {attempt['order_id']} in {there}")
+        differ("orders", "order: {there} in line {line}, {here} in attempt {attempt}",
+               which, attempt["order_id"])  # fmt: skip
     if day and day < began - DAY and not (theirs and theirs == ours):
-        found.append(f"date: {here} is of {day}, {there} of {began}")
+        differ("dates", "date: line {line} is of {there}, attempt {attempt} of {here}", day, began)
     if set(keys_of(line)).isdisjoint(keys_of(attempt)):
-        found.append(f"{here} and {there} have neither order nor tracking number in common")
+        differ(
+            "in_common",
+            "line {line} and attempt {attempt} have neither order nor tracking number in common",
+        )
     return tuple(found)
 
 
-def _misfits(line: Settled, attempts: tuple[Attempt, ...]) -> Iterator[str]:
+def _misfits(line: Settled, attempts: tuple[Attempt, ...]) -> Iterator[Note]:
     """What a person should know who looks for the attempt that a line is the payment of."""
     fitting = [attempt for attempt in attempts if not differences(line, attempt)]
     if len(fitting) > 1:
-        yield f"attempts {', '.join(str(one['id']) for one in fitting)} may each be it: resolve one of them"
+        yield Note(
+            "each_may_be",
+            "attempts {attempts} may each be it: resolve one of them",
+            attempts=", ".join(str(one["id"]) for one in fitting),
+        )
     for attempt in attempts:
         yield from differences(line, attempt)
 
 
-def _more_than_once(what: str, names: Iterator[str]) -> Iterator[str]:
-    for name, count in Counter(names).items():
-        if name and count > 1:
-            yield f"{what} {name} is in the list {count} times"
+def _more_than_once(names: Iterable[str]) -> Iterator[tuple[str, int]]:
+    """What comes more than once, and how often; the empty name is none."""
+    return ((name, count) for name, count in Counter(names).items() if name and count > 1)
 
 
-def _saying(line: Settled) -> str:
-    return f"line {line.line} says {line.standing}: «{line.status}»"
+def _says_paid(line: Settled) -> Note:
+    return Note("says_paid", "line {line} says paid", line=line.line)
+
+
+def _saying(line: Settled) -> Note:
+    return Note(
+        "says",
+        "line {line} says {standing}: «{status}»",
+        line=line.line,
+        standing=str(line.standing),
+        status=line.status,
+    )

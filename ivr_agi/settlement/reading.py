@@ -26,6 +26,7 @@ from ivr_agi.settlement.headings import (
     missing,
 )
 from ivr_agi.settlement.letters import key, shown
+from ivr_agi.settlement.notes import Note
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -36,7 +37,12 @@ __all__ = ["Line", "Listing", "Settled", "Standing", "Unreadable", "UnreadableLi
 DELIMITERS: Final = (",", ";", "\t")
 SEARCHED: Final = 60  # rows within which the headings stand
 TOTALS: Final = frozenset(map(key, ("جمع", "جمع کل", "مجموع", "مجموع کل", "total", "grand total", "sum")))
-_NO_TEXT: Final = {b"PK\x03\x04": "a spreadsheet", b"\xd0\xcf\x11\xe0": "a spreadsheet", b"%PDF": "a PDF"}
+_SPREADSHEET: Final = Note(
+    "spreadsheet", "this is a spreadsheet, no CSV file; open it and save it as CSV (UTF-8)"
+)
+_PDF: Final = Note("pdf", "this is a PDF, no CSV file; open it and save it as CSV (UTF-8)")
+_WEB_PAGE: Final = Note("web_page", "this is a web page, no CSV file; open it and save it as CSV (UTF-8)")
+_NO_TEXT: Final = {b"PK\x03\x04": _SPREADSHEET, b"\xd0\xcf\x11\xe0": _SPREADSHEET, b"%PDF": _PDF}
 _LETTERS: Final = 4  # Persian letters in a row of bytes that are no accident
 
 
@@ -59,12 +65,16 @@ class Settled:
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """A line that cannot be read for certain, and why. order_id, ref_id: what could be read of them."""
+    """A line that cannot be read for certain, and why. order_id, ref_id: what could be read of them.
+
+    notes: the reasons one by one.
+    """
 
     line: int
     reason: str
     order_id: str = ""
     ref_id: str = ""
+    notes: tuple[Note, ...] = ()
 
 
 Line = Settled | Unreadable
@@ -122,9 +132,9 @@ def read(
 
 
 def _decode(content: bytes) -> tuple[str, str]:
-    for magic, name in _NO_TEXT.items():
+    for magic, what in _NO_TEXT.items():
         if content.startswith(magic):
-            raise UnreadableList(f"this is {name}, no CSV file; open it and save it as CSV (UTF-8)")
+            raise UnreadableList(what)
     encoding = _encoding(content)
     try:
         text = content.decode(encoding)
@@ -132,10 +142,11 @@ def _decode(content: bytes) -> tuple[str, str]:
         damaged = content.count(b"\n", 0, error.start) + 1
     else:
         if text.lstrip()[:1] == "<":
-            raise UnreadableList("this is a web page, no CSV file; open it and save it as CSV (UTF-8)")
+            raise UnreadableList(_WEB_PAGE)
         return text, encoding
     # Outside of `except`: the decoder's error holds the whole file.
-    raise UnreadableList(f"line {damaged} is not {encoding.upper()}: the file is damaged; export it again")
+    note = "line {line} is not {encoding}: the file is damaged; export it again"
+    raise UnreadableList(Note("damaged", note, line=damaged, encoding=encoding.upper()))
 
 
 def _encoding(content: bytes) -> str:
@@ -168,9 +179,8 @@ def _rows(text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
         else:
             damaged = False
         if damaged:
-            raise UnreadableList(
-                f"line {line}: a quotation mark is opened and not closed as CSV wants it; mend the line"
-            )
+            note = "line {line}: a quotation mark is opened and not closed as CSV wants it; mend the line"
+            raise UnreadableList(Note("quotation_mark", note, line=line))
         if row is None:
             return
         if any(cell.strip() for cell in row):
@@ -196,10 +206,15 @@ def _find_headings(text: str, given: Mapping[str, str]) -> tuple[str, int, dict[
         return delimiter, place, found
     _, row, lacking = best
     if not row:
-        raise UnreadableList("the file is empty")
-    examples = "; ".join(f"--column {kind.split(' or ')[0]}=HEADING" for kind in lacking)
+        raise UnreadableList(Note("empty", "the file is empty"))
     raise UnreadableList(
-        f"no heading for: {', '.join(lacking)}. Headings found: {listed(row)}. Say which is which: {examples}"
+        Note(
+            "no_heading",
+            "no heading for: {kinds}. Headings found: {headings}. Say which is which: {examples}",
+            kinds=", ".join(lacking),
+            headings=listed(row),
+            examples="; ".join(f"--column {kind.split(' or ')[0]}=HEADING" for kind in lacking),
+        )
     )
 
 
@@ -225,17 +240,17 @@ def _is_total(row: Sequence[str], wanted: Columns) -> bool:
 def _read_line(
     line: int, row: list[str], wanted: Columns, *, toman: bool, paid_status: frozenset[str]
 ) -> Line:
-    reasons: list[str] = []
+    reasons: list[Note] = []
     names = {"order": "", "ref": ""}
     for kind in names:
         try:
             names[kind] = read_name(wanted.cell(row, kind))
         except Unclear as why:
-            reasons.append(str(why))
+            reasons.append(why.note)
     if not any(names.values()) and not reasons:
-        reasons.append("neither an order id nor a tracking number")
+        reasons.append(Note("no_name", "neither an order id nor a tracking number"))
     if any(cell.strip() for cell in row[wanted.width :]):
-        reasons.append("more cells than headings: a separator that is not quoted?")
+        reasons.append(Note("more_cells", "more cells than headings: a separator that is not quoted?"))
     amount, card, at, status, standing = 0, "", None, wanted.cell(row, "status"), Standing.PAID
     try:
         if "status" in wanted.places:
@@ -243,13 +258,13 @@ def _read_line(
         card = read_card(wanted.cell(row, "card"))
         amount = read_amount(wanted.cell(row, "amount"), toman=toman)
         if amount == 0 and standing is Standing.PAID:
-            reasons.append("paid, but the amount is zero")
+            reasons.append(Note("zero", "paid, but the amount is zero"))
         if "date" in wanted.places:
             at = read_moment(wanted.cell(row, "date"))
     except (Unclear, NoDate) as why:
-        reasons.append(str(why))
+        reasons.append(why.note)
     if reasons:
-        return Unreadable(line, "; ".join(reasons), names["order"], names["ref"])
+        return Unreadable(line, "; ".join(reasons), names["order"], names["ref"], tuple(reasons))
     return Settled(line, names["order"], amount, names["ref"], card, at, shown(status), standing)
 
 
@@ -257,4 +272,4 @@ def _standing(status: str, paid_status: frozenset[str]) -> Standing:
     try:
         return read_standing(status, paid_status)
     except Unclear as why:
-        raise Unclear(f"{why} (here «{shown(status)}»)") from None
+        raise Unclear(Note(why.note.key, f"{why} (here «{{status}}»)", status=shown(status))) from None

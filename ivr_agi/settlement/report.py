@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from ivr_agi.settlement.judging import Attempt, Entry
     from ivr_agi.settlement.matching import Period, Reconciliation
+    from ivr_agi.settlement.notes import Note
     from ivr_agi.settlement.reading import Line, Listing
 
 WIDTH: Final = 100
@@ -71,7 +72,7 @@ class Applied:
 
     by: str = ""
     resolved: frozenset[int] = frozenset()
-    trouble: Mapping[int, str] = field(default_factory=dict)
+    trouble: Mapping[int, Note] = field(default_factory=dict)
 
 
 NOTHING_APPLIED: Final = Applied()
@@ -83,6 +84,15 @@ def evidence(file_name: str, line: Line) -> str:
     if len(name) > MAX_FILE_NAME:
         name = f"{name[: MAX_FILE_NAME // 2]}…{name[-MAX_FILE_NAME // 2 :]}"
     return f"{name} line {line.line}"
+
+
+def proof(entry: Entry, attempt: Attempt) -> Settled | None:
+    """The line by which an attempt may be resolved as paid, once any doubt is cleared; None for none."""
+    if entry.kind in (Kind.UNKNOWN_PAID, Kind.CONTRADICTED):
+        for line in entry.lines:
+            if isinstance(line, Settled) and line.standing is Standing.PAID:
+                return None if differences(line, attempt) else line
+    return None
 
 
 def remaining(found: Reconciliation, applied: Applied = NOTHING_APPLIED) -> list[Entry]:
@@ -224,10 +234,9 @@ class _Pen:
         What only he can know is an empty word, which `resolve` refuses.
         """
         number, by = str(attempt["id"]), self.applied.by or "NAME"
-        paid = [line for line in entry.lines if isinstance(line, Settled) and line.standing is Standing.PAID]
         ref, why = "", ""
-        if entry.kind in (Kind.UNKNOWN_PAID, Kind.CONTRADICTED) and not differences(paid[0], attempt):
-            ref, why = paid[0].ref_id, evidence(self.file_name, paid[0])
+        if line := proof(entry, attempt):
+            ref, why = line.ref_id, evidence(self.file_name, line)
         elif entry.kind is Kind.UNKNOWN_MISSING:
             yield from _command("resolve", number, "--as", "not-paid", "--by", by, "--evidence", "")
             return

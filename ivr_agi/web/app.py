@@ -1,4 +1,4 @@
-"""What is served: /healthz, /readyz and /metrics, by GET and HEAD only; and the merchant's panel, if there is one."""
+"""/healthz, /readyz and /metrics, by GET and HEAD only; and the merchant's panel, if there is one."""
 
 from __future__ import annotations
 

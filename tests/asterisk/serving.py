@@ -10,9 +10,10 @@ import asyncio
 import json
 import os
 import signal
-import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
+
+import warm
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,7 +48,7 @@ class PaymentServer:
 
     async def __aenter__(self) -> Self:
         self._started = asyncio.Event()  # or ended before it could listen
-        self._process = await self._ivr_agi("serve", stderr=asyncio.subprocess.PIPE)
+        self._process = await self._ivr_agi("serve", stderr=warm.PIPE)
         self._reader = asyncio.create_task(self._read())
         with suppress(TimeoutError):
             async with asyncio.timeout(START_SECONDS):
@@ -85,19 +86,15 @@ class PaymentServer:
 
     async def journal(self) -> list[dict[str, Any]]:
         """Every attempt, as `ivr-agi journal export` hands it to the merchant."""
-        export = await self._ivr_agi("journal", "export", "--format", "json", stdout=asyncio.subprocess.PIPE)
+        export = await self._ivr_agi("journal", "export", "--format", "json", stdout=warm.PIPE)
         rows, _ = await export.communicate()
         assert export.returncode == 0
         return json.loads(rows)
 
-    async def _ivr_agi(self, *arguments: str, **pipes: int) -> asyncio.subprocess.Process:
-        return await asyncio.create_subprocess_exec(
-            # Should the test run be killed, the kernel ends the server, too.
-            *["setpriv", "--pdeathsig", "KILL", sys.executable, "-m", "ivr_agi", *arguments],
-            stdin=asyncio.subprocess.DEVNULL,
-            cwd=self._folder,
-            env=self._environment,
-            **pipes,
+    async def _ivr_agi(self, *arguments: str, **pipes: int) -> warm.Process:
+        # Should the test run be killed, the kernel ends the server, too.
+        return await warm.start(
+            *arguments, stdin=warm.DEVNULL, cwd=self._folder, env=self._environment, **pipes
         )
 
     async def _read(self) -> None:

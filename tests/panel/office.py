@@ -104,11 +104,11 @@ class Office:
 
 
 @asynccontextmanager
-async def open_office(folder, **given):
-    """An office; settings by name."""
+async def open_office(folder, users=USERS, **given):
+    """An office; settings by name. users: () for those that are there already."""
     given = {"panel_secret": SECRET, "merchant_name": "فروشگاه نمونه", **given}
     async with open_line(folder, **given) as line:
-        for name, role in USERS.items():
+        for name, role in dict(users).items():
             line.journal.now(partial(people.add, name=name, role=role, password=KEPT))
         panel = Panel(
             line.server._settings, line.journal, line.payments, line.server.live, passwords=Passwords(QUICK)

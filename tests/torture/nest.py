@@ -11,6 +11,10 @@ import signal
 import sys
 from pathlib import Path
 
+sys.path.append(str(Path(__file__).parents[1]))  # where torture.py is run by itself
+
+import warm  # noqa: E402
+
 SEQUENCE = "acd54b56ddd651a5cc3v"
 SETTINGS = {
     "port": 0,
@@ -62,10 +66,10 @@ class Nest:
         self._by_pid, self._unhatched, self._slots = {}, {}, 0
 
     async def __aenter__(self):
-        self._process = await asyncio.create_subprocess_exec(
-            *[sys.executable, str(Path(__file__).with_name("victim.py"))],
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
+        self._process = await warm.start(
+            script=Path(__file__).with_name("victim.py"),
+            stdin=warm.PIPE,
+            stdout=warm.PIPE,
             env={name: value for name, value in os.environ.items() if not name.startswith("IVR_AGI_")},
         )
         self._reading = asyncio.create_task(self._read())

@@ -1,6 +1,6 @@
 """Take a payment for somebody on the phone or at the desk: method 2.2 of the gateway.
 
-Card and PIN go from the form into a Pan and a Pin and on to the desk; no page gets them back, and no form shows
+Card and PIN go from the form into a Pan and a Pin and on to the desk; no page gets them back, no form shows
 them again. Every form leads to a redirect, so that a reload asks nothing of anybody.
 """
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 TICKET: Final = re.compile(r"[A-Za-z0-9_-]{22}", re.ASCII)
 REFRESH: Final = 2  # seconds between two looks while the bank is asked
 ASKED: Final = ("order_id", "amount", "mobile")
+LIKE_A_CARD: Final = re.compile(r"\d([\W_]*\d){14}")  # one digit short of one, and more
 
 
 def routes() -> list[Route]:
@@ -141,7 +142,7 @@ def _form(
         request,
         "charge.html",
         status,
-        given=given,
+        given={name: _shown_again(value) for name, value in given.items()},
         errors=errors,
         refused=refused,
         said=said,
@@ -158,6 +159,7 @@ def _sale(request: Request, sale: Sale, *, error: str = "", status: int = 200) -
         "sale": sale,
         "stage": sale.stage.value,
         "error": error,
+        "now": round(now * 1000),
         "again_at": round((now + panel.desk.wait(sale)) * 1000),
         "wait": panel.desk.wait(sale),
         "left": panel.desk.left(sale),
@@ -223,6 +225,11 @@ def _read(errors: dict[str, str], name: str, read: Any) -> Any:
     except (BadRequest, ValueError):
         errors[name] = f"bad_{name}"
         return None
+
+
+def _shown_again(text: str) -> str:
+    """What a form shows of what was keyed: not what may be a card number, in the wrong field or not quite one."""
+    return "" if LIKE_A_CARD.search(text) else text
 
 
 def _order(text: str) -> str:

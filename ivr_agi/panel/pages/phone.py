@@ -36,68 +36,73 @@ KEEP_SOUNDS: Final = {"Cache-Control": "private, max-age=3600"}
 
 
 def routes(trial: Trial) -> list[Route]:
-    """The page, its calls, and the sounds that they play. Whoever mounts them sees to users and forms."""
-
-    async def show(request: Request) -> Response:
-        """The page with the keypad."""
-        return page(request, "phone.html", cards=CARDS, music=trial.shelf.find("waiting", "moh") is not None)
-
-    async def begin(request: Request) -> Response:
-        """Make a call: its id, or `trouble`, a word of ours that the page has a text for."""
-        form = await request.form()
-        fields = [str(form.get(name, ""))[:MOST_OF_FIELD] for name in FORM]
-        return JSONResponse({"id": await trial.start(_owner(request), *fields)}, 201)
-
-    async def events(request: Request) -> Response:
-        """What happens in the call, as server-sent events."""
-        after = request.headers.get("last-event-id", "")[:9]
-        place = int(after) if after.isascii() and after.isdigit() else 0
-        return EventStream(trial.events(_owner(request), request.path_params["id"], place))
-
-    async def keys(request: Request) -> Response:
-        """Press one key."""
-        form = await request.form()
-        trial.press(_owner(request), request.path_params["id"], str(form.get("key", "")))
-        return Response(status_code=204)
-
-    async def played(request: Request) -> Response:
-        """A file has been played to its end."""
-        number = str((await request.form()).get("seq", ""))
-        if not (number.isascii() and number.isdigit()):
-            raise TrialError("bad-number")
-        trial.played(_owner(request), request.path_params["id"], int(number[:9]))
-        return Response(status_code=204)
-
-    async def hang_up(request: Request) -> Response:
-        """Put the receiver down."""
-        trial.hang_up(_owner(request), request.path_params["id"])
-        return Response(status_code=204)
-
-    async def sound(request: Request) -> Response:
-        """A prompt, a clip or the music, by its name in the catalogue."""
-        path = trial.shelf.find(request.path_params["name"], request.path_params["language"])
-        if path is None:
-            return Response(status_code=404)
-        return FileResponse(path, media_type="audio/wav", headers=KEEP_SOUNDS)
+    """The page, its calls, and the sounds that they play."""
+    phone = Phone(trial)
 
     def ours(handler: Handler) -> Handler:
         return guarded(_told(handler), May.TRY)  # type: ignore[no-any-return]
 
     call = "/phone/calls/{id}"
+    sound = "/phone/sounds/{language}/{name:path}.wav"
     return [
-        Route("/phone", guarded(show, May.TRY), methods=["GET"], name="phone"),
-        Route("/phone/calls", ours(begin), methods=["POST"], name="phone_calls"),
-        Route(f"{call}/events", ours(events), methods=["GET"], name="phone_events"),
-        Route(f"{call}/keys", ours(keys), methods=["POST"], name="phone_keys"),
-        Route(f"{call}/played", ours(played), methods=["POST"], name="phone_played"),
-        Route(f"{call}/hangup", ours(hang_up), methods=["POST"], name="phone_hangup"),
-        Route(
-            "/phone/sounds/{language}/{name:path}.wav",
-            guarded(sound, May.TRY),
-            methods=["GET"],
-            name="phone_sound",
-        ),
+        Route("/phone", ours(phone.show), methods=["GET"], name="phone"),
+        Route("/phone/calls", ours(phone.begin), methods=["POST"], name="phone_calls"),
+        Route(f"{call}/events", ours(phone.events), methods=["GET"], name="phone_events"),
+        Route(f"{call}/keys", ours(phone.press), methods=["POST"], name="phone_keys"),
+        Route(f"{call}/played", ours(phone.played), methods=["POST"], name="phone_played"),
+        Route(f"{call}/hangup", ours(phone.hang_up), methods=["POST"], name="phone_hangup"),
+        Route(sound, ours(phone.sound), methods=["GET"], name="phone_sound"),
     ]
+
+
+class Phone:
+    """The handlers, on one trial line."""
+
+    def __init__(self, trial: Trial) -> None:
+        self._trial = trial
+
+    async def show(self, request: Request) -> Response:
+        """The page with the keypad."""
+        music = self._trial.shelf.find("waiting", "moh") is not None
+        return page(request, "phone.html", test_cards=CARDS, music=music)
+
+    async def begin(self, request: Request) -> Response:
+        """Make a call: its id, or `trouble`, a word of ours that the page has a text for."""
+        form = await request.form()
+        fields = [str(form.get(name, ""))[:MOST_OF_FIELD] for name in FORM]
+        return JSONResponse({"id": await self._trial.start(_owner(request), *fields)}, 201)
+
+    async def events(self, request: Request) -> Response:
+        """What happens in the call, as server-sent events."""
+        after = request.headers.get("last-event-id", "")[:9]
+        place = int(after) if after.isascii() and after.isdigit() else 0
+        return EventStream(self._trial.events(*_call(request), place))
+
+    async def press(self, request: Request) -> Response:
+        """Press one key."""
+        form = await request.form()
+        self._trial.press(*_call(request), str(form.get("key", "")))
+        return Response(status_code=204)
+
+    async def played(self, request: Request) -> Response:
+        """A file has been played to its end."""
+        number = str((await request.form()).get("seq", ""))[:9]
+        if not (number.isascii() and number.isdigit()):
+            raise TrialError("bad-number")
+        self._trial.played(*_call(request), int(number))
+        return Response(status_code=204)
+
+    async def hang_up(self, request: Request) -> Response:
+        """Put the receiver down."""
+        self._trial.hang_up(*_call(request))
+        return Response(status_code=204)
+
+    async def sound(self, request: Request) -> Response:
+        """A prompt, a clip or the music, by its name in the catalogue."""
+        path = self._trial.shelf.find(request.path_params["name"], request.path_params["language"])
+        if path is None:
+            return Response(status_code=404)
+        return FileResponse(path, media_type="audio/wav", headers=KEEP_SOUNDS)
 
 
 class EventStream(StreamingResponse):
@@ -138,6 +143,11 @@ def _told(handler: Handler) -> Handler:
             return JSONResponse({"trouble": error.why}, STATUS.get(error.why, 422))
 
     return answer
+
+
+def _call(request: Request) -> tuple[str, str]:
+    """Who asks, and for which call."""
+    return _owner(request), str(request.path_params["id"])
 
 
 def _owner(request: Request) -> str:

@@ -14,7 +14,9 @@ const log = document.getElementById("phone-log");
 const logEmpty = document.getElementById("phone-log-empty");
 const end = document.getElementById("phone-end");
 const variables = end.querySelector("tbody");
-const keyButtons = [...document.querySelectorAll("[data-key], [data-keys]")];
+const cardChoice = document.getElementById("card");
+const keyInButton = document.getElementById("phone-key-in");
+const keyButtons = [...keypad.querySelectorAll("[data-key]")];
 
 const csrf = document.querySelector('meta[name="csrf"]').content;
 const pageLanguage = document.documentElement.lang;
@@ -31,8 +33,9 @@ const trouble = (why) => word(`trouble-${why}`) || word("trouble-connection");
 
 // -- asking the server --------------------------------------------------------------------------------
 
-const post = (url, fields) =>
+const post = (url, fields, options = {}) =>
   fetch(url, {
+    ...options,
     method: "POST",
     headers: { Accept: "application/json", "X-CSRF-Token": csrf },
     body: new URLSearchParams(fields),
@@ -105,6 +108,9 @@ function spoken(text, language, css = "") {
   made.dir = language === "fa" ? "rtl" : "ltr";
   return made;
 }
+
+const inDigits = (text) =>
+  pageLanguage === "fa" ? text.replace(/[0-9]/g, (digit) => "۰۱۲۳۴۵۶۷۸۹"[digit]) : text;
 
 function show(place, text) {
   place.hidden = !text;
@@ -275,10 +281,16 @@ async function begin() {
 function turn(on) {
   callButton.disabled = on;
   hangUpButton.disabled = !on;
-  for (const button of keyButtons) button.disabled = !on;
+  for (const button of [...keyButtons, keyInButton]) button.disabled = !on;
+}
+
+// Who leaves the page has put the receiver down; some browsers break the stream off before they say so.
+function leave() {
+  if (call) post(`${call.url}/hangup`, {}, { keepalive: true }).catch(() => {});
 }
 
 function fail(why) {
+  leave();
   happen.trouble({ why });
   over();
 }
@@ -300,7 +312,7 @@ function press(key) {
     quiet(); // at once; the line says so, too
     if (call.collecting) {
       if (!call.keyed) beginAnswer();
-      showTyped(call.typed + (call.hidden && !"*#".includes(key) ? DOT : key));
+      showTyped(call.typed + (call.hidden && !"*#".includes(key) ? DOT : inDigits(key)));
     }
     show(hintLine, "");
   } else {
@@ -314,11 +326,10 @@ form.addEventListener("submit", (event) => {
   if (!call) begin();
 });
 hangUpButton.addEventListener("click", () => call && send("hangup", {}));
-for (const button of keyButtons) {
-  button.addEventListener("click", () => {
-    for (const key of button.dataset.key ?? button.dataset.keys) press(key);
-  });
-}
+for (const button of keyButtons) button.addEventListener("click", () => press(button.dataset.key));
+keyInButton.addEventListener("click", () => {
+  for (const key of cardChoice.value) press(key);
+});
 document.addEventListener("keydown", (event) => {
   if (!call || event.repeat || event.ctrlKey || event.altKey || event.metaKey) return;
   if (event.target.closest("input, select, textarea")) return;
@@ -328,9 +339,6 @@ document.addEventListener("keydown", (event) => {
   event.preventDefault();
   press(key);
 });
-// Who leaves the page has put the receiver down.
-addEventListener("pagehide", () => {
-  if (call) navigator.sendBeacon(`${call.url}/hangup`, new URLSearchParams({ csrf }));
-});
+addEventListener("pagehide", leave);
 
 root.hidden = false;

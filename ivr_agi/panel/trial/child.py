@@ -78,14 +78,14 @@ async def _address(process: Process, given: Mapping[str, object]) -> str:
     """Hand the settings over and wait for the address. Raises ChildError."""
     try:
         async with asyncio.timeout(START_SECONDS):
-            if process.stdin:
-                process.stdin.write(f"{json.dumps(dict(given))}\n".encode())
-                await process.stdin.drain()
+            # RuntimeError is uvloop's, for a pipe that is closed: it has ended, and says nothing below.
+            with suppress(OSError, RuntimeError):
+                if process.stdin:
+                    process.stdin.write(f"{json.dumps(dict(given))}\n".encode())
+                    await process.stdin.drain()
             said = await _next(process)
     except TimeoutError:
         raise ChildError(f"nothing heard of it within {START_SECONDS:g} s") from None
-    except OSError as error:
-        raise ChildError(error.strerror or str(error)) from None
     if "url" not in said:
         raise ChildError(said.get("trouble", "it ended without a word"))
     return said["url"]

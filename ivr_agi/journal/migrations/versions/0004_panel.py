@@ -1,4 +1,4 @@
-"""The panel: how long the gateway took, ended calls, accounts, sessions, the audit log, what is looked for."""
+"""The panel: accounts, sessions, audit log; how long the gateway took, ended calls, what is looked for."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,12 +10,14 @@ _id = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 # index -> table, its columns, and of which rows
 INDEXES = {
     "attempt_by_day": ("attempt", ["created_at", "id", "state", "code", "resolution", "amount"], None),
-    "attempt_by_state": ("attempt", ["state", "created_at", "id"], None),
+    "attempt_by_state": ("attempt", ["state", "created_at", "id", "resolution", "code", "amount"], None),
     "attempt_by_mobile": ("attempt", ["mobile", "created_at", "id"], None),
     "attempt_by_last_four": ("attempt", ["last_four", "created_at", "id"], None),
+    "attempt_by_method": ("attempt", ["method", "created_at", "id"], None),
+    "attempt_in_doubt": ("attempt", ["created_at", "id"], "review <> '' OR state = 'unknown'"),
     "attempt_by_ref": ("attempt", ["ref_id"], "ref_id <> ''"),
-    "history_by_time": ("history", ["at", "state", "ms"], "ms IS NOT NULL"),
-    "call_record_by_time": ("call_record", ["ended_at", "reached", "status"], None),
+    "history_by_state": ("history", ["state", "at", "ms"], "ms IS NOT NULL"),
+    "call_record_by_state": ("call_record", ["reached", "status", "ended_at", "ms"], None),
     "session_by_account": ("session", ["account_id"], None),
     "audit_by_time": ("audit", ["at", "id"], None),
     "audit_by_action": ("audit", ["action", "at", "who", "address"], None),

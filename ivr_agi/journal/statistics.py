@@ -1,0 +1,203 @@
+"""What the panel counts: payments by time and outcome, the bank's codes, calls, how long the gateway took.
+
+Each function is on a connection and asks little: every question is answered by an index alone, no row is read and
+next to nothing sorted, so that a month of a large shop takes some tens of milliseconds. Times are UTC in ISO 8601,
+from `since` on and before `until`. A payment counts when it began, a call when it ended, an answer when it came.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import sqlalchemy as sa
+
+from ivr_agi.journal.tables import AttemptState, Resolution, attempt, call_record, history
+from ivr_agi.model import PayStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+Kind = tuple[str, str]  # of a payment: its state, and what a person has found out, '' for nothing
+
+S = AttemptState
+KINDS: Final[tuple[Kind, ...]] = (
+    *((state.value, "") for state in S if state is not S.RESOLVED),
+    *((S.RESOLVED.value, found.value) for found in Resolution),
+)
+# A step with a time is an answer of the gateway: to `otp-v2` while nothing has been paid yet, else to `pay`.
+SERVICES: Final[dict[str, tuple[str, ...]]] = {
+    "otp-v2": (S.CREATED.value, S.OTP_SENT.value),
+    "pay": (S.PAID.value, S.DECLINED.value, S.FAILED.value, S.UNKNOWN.value),
+}
+LONGEST: Final = timedelta(days=1)  # within which the `pay` of an attempt is answered, after its beginning
+
+
+class Tally(NamedTuple):
+    """How many payments, and their sum in rials."""
+
+    count: int = 0
+    rials: int = 0
+
+
+class Calls(NamedTuple):
+    """How many calls, and how long all of them took together."""
+
+    count: int = 0
+    ms: int = 0
+
+
+# -- payments -----------------------------------------------------------------------------------------
+
+
+def payments(connection: sa.Connection, edges: Sequence[str]) -> list[dict[Kind, Tally]]:
+    """Payments of each span between two neighbouring edges, by kind; what there is none of is left out."""
+    found: list[dict[Kind, Tally]] = [{} for _ in edges[1:]]
+    for place, state, resolution, both in connection.execute(payments_query(edges)):
+        tally = Tally(*_apart(both))
+        if tally.count:
+            found[place][state, resolution] = tally
+    return found
+
+
+def payments_query(edges: Sequence[str]) -> sa.Select[Any]:
+    """What `payments` asks."""
+    spans = [(place, *span) for place, span in enumerate(pairwise(edges))]
+    span = _listed("span", {"place": sa.Integer, "since": sa.String, "until": sa.String}, spans)
+    kind = _listed("kind", {"state": sa.String, "resolution": sa.String}, KINDS)
+    of_them = sa.and_(
+        attempt.c.state == kind.c.state,
+        attempt.c.resolution == kind.c.resolution,
+        attempt.c.created_at >= span.c.since,
+        attempt.c.created_at < span.c.until,
+    )
+    # Counted for each pair: SQLite would sort all of them to group them, which takes thrice as long.
+    asked = sa.select(_together(attempt.c.amount)).select_from(attempt).where(of_them)
+    asked = asked.with_hint(attempt, "INDEXED BY attempt_by_state", "sqlite").correlate(span, kind)
+    return sa.select(span.c.place, kind, asked.scalar_subquery()).select_from(span.join(kind, sa.true()))
+
+
+def failed_after_pay(connection: sa.Connection, since: str, until: str) -> int:
+    """How many payments failed (certainly not charged) although `pay` had been asked for, or was being so."""
+    return int(connection.execute(failed_after_pay_query(since, until)).scalar_one())
+
+
+def failed_after_pay_query(since: str, until: str) -> sa.Select[Any]:
+    """What `failed_after_pay` asks."""
+    last = (datetime.fromisoformat(until) + LONGEST).isoformat(timespec="milliseconds")
+    answers = sa.select(history.c.attempt_id).where(_answers((S.FAILED.value,), since, last))
+    query = sa.select(sa.func.count()).select_from(attempt).with_hint(attempt, "NOT INDEXED", "sqlite")
+    return query.where(
+        attempt.c.id.in_(answers),
+        attempt.c.state == S.FAILED.value,
+        attempt.c.created_at >= since,
+        attempt.c.created_at < until,
+    )
+
+
+def codes(connection: sa.Connection, since: str, until: str) -> dict[str, int]:
+    """How often the bank declined, by its code, the most frequent first; '' where it gave none.
+
+    Also what a person has settled since, as far as the bank had given a code.
+    """
+    found = {code: count for code, count in connection.execute(codes_query(since, until))}
+    return dict(sorted(found.items(), key=lambda each: (-each[1], each[0])))
+
+
+def codes_query(since: str, until: str) -> sa.Select[Any]:
+    """What `codes` asks."""
+    query = sa.select(attempt.c.code, sa.func.count())
+    return (
+        query.with_hint(attempt, "INDEXED BY attempt_by_state", "sqlite")
+        .where(
+            attempt.c.state.in_((S.DECLINED.value, S.RESOLVED.value)),
+            attempt.c.created_at >= since,
+            attempt.c.created_at < until,
+            sa.or_(attempt.c.state == S.DECLINED.value, attempt.c.code != ""),
+        )
+        .group_by(attempt.c.code)
+    )
+
+
+# -- calls --------------------------------------------------------------------------------------------
+
+
+def calls(connection: sa.Connection, since: str, until: str) -> dict[tuple[str, str], Calls]:
+    """Calls by the furthest state that they reached and PAYSTATUS; what there is none of is left out."""
+    found = connection.execute(calls_query(since, until))
+    every = {(reached, status): Calls(*_apart(both)) for reached, status, both in found}
+    return {key: each for key, each in every.items() if each.count}
+
+
+def calls_query(since: str, until: str) -> sa.Select[Any]:
+    """What `calls` asks."""
+    states = sa.select(sa.func.min(call_record.c.reached).label("reached")).cte("states", recursive=True)
+    # From one state that there is to the next, by the index: DISTINCT would read it from end to end.
+    following = sa.select(sa.func.min(call_record.c.reached)).where(call_record.c.reached > states.c.reached)
+    states = states.union_all(
+        sa.select(following.correlate(states).scalar_subquery()).where(states.c.reached.is_not(None))
+    )
+    ends = _listed("ends", {"status": sa.String}, [(status.value,) for status in PayStatus])
+    of_them = sa.and_(
+        call_record.c.reached == states.c.reached,
+        call_record.c.status == ends.c.status,
+        call_record.c.ended_at >= since,
+        call_record.c.ended_at < until,
+    )
+    asked = sa.select(_together(call_record.c.ms)).select_from(call_record).where(of_them)
+    asked = asked.with_hint(call_record, "INDEXED BY call_record_by_state", "sqlite").correlate(states, ends)
+    query = sa.select(states.c.reached, ends.c.status, asked.scalar_subquery())
+    return query.select_from(states.join(ends, sa.true())).where(states.c.reached.is_not(None))
+
+
+# -- the gateway --------------------------------------------------------------------------------------
+
+
+def gateway(connection: sa.Connection, since: str, until: str) -> dict[str, dict[int, int]]:
+    """How long each of SERVICES took: milliseconds, two digits of them from 100 on, rounded down -> answers.
+
+    An `otp-v2` of which nobody can say what became of it has no time, a `pay` has the one that we waited.
+    """
+    return {
+        service: {
+            least: count for least, count in connection.execute(gateway_query(service, since, until))
+        }
+        for service in SERVICES
+    }
+
+
+def gateway_query(service: str, since: str, until: str) -> sa.Select[Any]:
+    """What `gateway` asks."""
+    ms = history.c.ms
+    # The remainder, not a quotient: what `/` makes of two whole numbers is each database's own idea.
+    steps = ((100, ms), (1000, ms - ms % 10), (10_000, ms - ms % 100))
+    least = sa.case(*((ms < below, rounded) for below, rounded in steps), else_=ms - ms % 1000).label("least")
+    query = sa.select(least, sa.func.count()).where(_answers(SERVICES[service], since, until))
+    return query.with_hint(history, "INDEXED BY history_by_state", "sqlite").group_by(sa.text("least"))
+
+
+# -- what they share ----------------------------------------------------------------------------------
+
+
+def _answers(states: Sequence[str], since: str, until: str) -> sa.ColumnElement[bool]:
+    return sa.and_(
+        history.c.ms.is_not(None), history.c.state.in_(states), history.c.at >= since, history.c.at < until
+    )
+
+
+def _together(column: sa.ColumnElement[int]) -> sa.ColumnElement[str]:
+    """How many rows, and a column's sum, as one text: a subquery has one value, and two would read it all twice."""
+    count, total = sa.func.count(), sa.func.coalesce(sa.func.sum(column), 0)
+    return sa.cast(count, sa.String) + " " + sa.cast(total, sa.String)
+
+
+def _apart(both: str) -> tuple[int, int]:
+    count, total = both.split()
+    return int(count), int(total)
+
+
+def _listed(name: str, columns: dict[str, type[Any]], values: Sequence[tuple[Any, ...]]) -> sa.CTE:
+    """Values as a table of a query."""
+    shape = [sa.column(column, kind) for column, kind in columns.items()]
+    return sa.values(*shape, name=name).data(list(values)).cte(name)
