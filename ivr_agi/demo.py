@@ -1,96 +1,88 @@
-"""The demo: gateway simulator, server and phone in one process, nothing real anywhere.
+"""The demo: gateway simulator, server and phone in one process, and the merchant's panel beside them.
 
-What it runs is the very server that `ivr-agi serve` runs; only the gateway, the telephone and the
-journal's folder are stand-ins. `open_line` puts them together, for whoever wants a call without a
-telephone. No setting of a real line is used: a demo must not find its way
-into a merchant's journal or to a real gateway.
+At the keyboard, the panel can be looked at while the call is on and after it; its one user is made for the
+demo and gone with it.
 """
 
 from __future__ import annotations
 
-import tempfile
+import asyncio
+import secrets
+import sys
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from rich.panel import Panel as Box
 from rich.table import Table
+from rich.text import Text
 
-from ivr_agi import settings
-from ivr_agi.gateway import Gateway
-from ivr_agi.journal import Journal
-from ivr_agi.model import Secret
-from ivr_agi.payments import Payments
-from ivr_agi.server import Server
-from ivr_agi.simulator.gateway import CARDS, GatewaySimulator
+from ivr_agi.journal import people
+from ivr_agi.panel.accounts import Role
+from ivr_agi.panel.app import Panel
+from ivr_agi.panel.passwords import Passwords
+from ivr_agi.rehearsal import open_line
+from ivr_agi.simulator.gateway import CARDS
 from ivr_agi.simulator.phone import call, make_phone
+from ivr_agi.web import Health, Web
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Sequence
     from typing import Any
 
     from rich.console import Console
 
-    from ivr_agi.simulator.gateway import Sms
+    from ivr_agi.rehearsal import Line
+    from ivr_agi.simulator.phone import Phone
 
-SEQUENCE: Final = "demo"
 CARD: Final = next(card for card in CARDS if card.name == "paid").number
 HAPPY: Final = ("1", CARD, "pin")  # what --script keys when it is given nothing
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """A payment line that has nothing real behind it. url: `agi://…/pay`, the query to be added."""
-
-    url: str
-    journal: Journal
-
-
-@asynccontextmanager
-async def open_line(*, language: str, on_sms: Callable[[Sms], None], **given: object) -> AsyncIterator[Line]:
-    """Run gateway simulator and server while the block lasts; the journal is gone with it.
-
-    on_sms: called with each one-time PIN sent. given: further settings, as `pay_timeout=1.0`.
-    Raises WrongSettings.
-    """
-    with tempfile.TemporaryDirectory(prefix="ivr-agi-demo-") as folder:
-        async with GatewaySimulator(SEQUENCE, on_sms=on_sms) as gateway:
-            found = settings.load(
-                _env_file=None,
-                host="127.0.0.1",
-                port=0,
-                allowed_peers="127.0.0.0/8",
-                gateway_url=gateway.url,
-                sequence=SEQUENCE,
-                journal_url=f"sqlite:///{Path(folder) / 'demo.db'}",
-                language=language,
-                persian_code="fa",
-                drain_limit=0,
-                **given,
-            )
-            journal = Journal(found.journal_url, limits=found.limits)
-            client = Gateway(
-                gateway.url, Secret(SEQUENCE), otp_timeout=found.otp_timeout, pay_timeout=found.pay_timeout
-            )
-            server = Server(found, Payments(journal, client))
-            port = await server.start()
-            try:
-                yield Line(f"agi://127.0.0.1:{port}/pay", journal)
-            finally:
-                await server.drain()
-                journal.close()
+USER: Final = "demo"
 
 
 async def run(console: Console, digits: Sequence[str] | None, *, amount: str, language: str) -> int:
     """Make one call; returns 0 if the payment succeeded, 1 if not. Raises PhoneError, WrongSettings."""
     phone = make_phone(console, digits, "en" if language == "en" else "fa")
-    async with open_line(language=language, on_sms=phone.receive) as line:
-        if digits is None:
+    given = {"panel_secret": secrets.token_hex(32), "merchant_name": "فروشگاه نمونه"}
+    async with open_line(language=language, on_sms=phone.receive, **given) as line:
+        if digits is not None:
+            return await _call(console, phone, line, amount)
+        async with _office(line) as (address, password):
             console.print(_cards())
-        variables = await call(f"{line.url}?amount={amount}", phone)
-        phone.screen.end(variables)
-        console.print(_rows(line.journal.attempts()))
+            console.print(_welcome(address, password))
+            status = await _call(console, phone, line, amount)
+            if sys.stdin.isatty():
+                console.print(f"The panel stays open at {address}. Enter ends the demo.")
+                await asyncio.to_thread(sys.stdin.readline)
+            return status
+
+
+async def _call(console: Console, phone: Phone, line: Line, amount: str) -> int:
+    variables = await call(f"{line.url}?amount={amount}", phone)
+    phone.screen.end(variables)
+    console.print(_rows(line.journal.attempts()))
     return 0 if variables.get("PAYSTATUS") == "PAID" else 1
+
+
+@asynccontextmanager
+async def _office(line: Line) -> AsyncIterator[tuple[str, str]]:
+    """Open the merchant's panel on a free port, with one user: its address, his password."""
+    password = f"demo-{secrets.token_hex(4)}"
+    kept = await asyncio.to_thread(Passwords.hashed, password)
+    await line.journal.write(partial(people.add, name=USER, role=Role.ADMIN, password=kept))
+    panel = Panel(line.settings, line.journal, line.payments, line.server.live)
+    web = Web("127.0.0.1", 0, Health(line.journal, lambda: line.server.accepting), panel)
+    port = await web.start()
+    try:
+        yield f"http://127.0.0.1:{port}/panel/", password
+    finally:
+        await panel.close()
+        await web.stop()
+
+
+def _welcome(address: str, password: str) -> Box:
+    lines = f"{address}\nuser {USER}, password {password}\nOne-time PINs of its payments appear here, too."
+    return Box(Text(lines), title="The merchant's panel", title_align="left", expand=False)
 
 
 def _cards() -> Table:

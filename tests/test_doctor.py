@@ -229,6 +229,28 @@ def test_nothing_to_stop_abuse(monkeypatch, name, value, where, what):
     only(found, WARNING, where, what)
 
 
+@pytest.mark.parametrize(
+    ("given", "level", "where", "what"),
+    [
+        ({}, Level.OK, "IVR_AGI_PANEL_SECRET", "there is no merchant's panel"),
+        ({"panel_secret": "s" * 32}, Level.OK, "IVR_AGI_PANEL_SECRET", "http://127.0.0.1:8573/panel/"),
+        (
+            {"panel_secret": "s" * 32, "http_host": "0.0.0.0"},
+            WARNING,
+            "IVR_AGI_PANEL_URL",
+            "of this machine alone",
+        ),  # noqa: S104
+        ({"panel_secret": "s" * 32, "panel_proxies": "0.0.0.0/0"}, ERROR, "IVR_AGI_PANEL_PROXIES", "anybody"),
+    ],
+    ids=["none", "here", "open without a name", "everybody is a proxy"],
+)
+def test_panel(given, level, where, what):
+    """Where the panel is, and what is wrong with who may ask."""
+    found = list(own.panel(settings.load(_env_file=None, **given)))
+    assert [(f.level, f.where) for f in found if what in f.what] == [(level, where)]
+    assert all(f.level is Level.OK for f in found if what not in f.what)
+
+
 def test_clock():
     """A journal written in the future shows that the clock has gone back."""
     only(list(own.clock("2199-01-01T00:00:00.000+00:00")), ERROR, "clock", "2199")

@@ -23,6 +23,7 @@ import sys
 import time
 from contextlib import ExitStack, suppress
 from functools import cache
+from pathlib import Path
 
 PIPE, DEVNULL = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
 PR_SET_PDEATHSIG = 1
@@ -44,6 +45,7 @@ def _connection(preloaded: str) -> socket.socket:
         warm = subprocess.Popen(
             [sys.executable, __file__, str(theirs.fileno())],
             pass_fds=[theirs.fileno()],
+            cwd="/",
             env=os.environ | {"LD_PRELOAD": preloaded},
         )
 
@@ -86,7 +88,7 @@ async def start(
         request = {
             "arguments": [*map(str, arguments)],
             "env": env,
-            "cwd": str(cwd or os.getcwd()),
+            "cwd": str(cwd or Path.cwd()),
             "session": start_new_session,
             "script": str(script or ""),
         }
@@ -239,12 +241,16 @@ def _become(request, streams):
     os.environ.update(request["env"])
     time.tzset()
     sys.argv[1:] = request["arguments"]
-    unbuffered = bool(os.environ.get("PYTHONUNBUFFERED"))
-    sys.stdin = sys.__stdin__ = open(0, encoding="utf-8", closefd=False)
-    sys.stdout = sys.__stdout__ = open(1, "w", encoding="utf-8", closefd=False)
-    sys.stderr = sys.__stderr__ = open(2, "w", encoding="utf-8", errors="backslashreplace", closefd=False)
-    sys.stdout.reconfigure(write_through=unbuffered)
-    sys.stderr.reconfigure(line_buffering=True)
+    sys.stdin = sys.__stdin__ = _stream(0, "r")
+    sys.stdout = sys.__stdout__ = _stream(1, "w", write_through=bool(os.environ.get("PYTHONUNBUFFERED")))
+    sys.stderr = sys.__stderr__ = _stream(2, "w", errors="backslashreplace", line_buffering=True)
+
+
+def _stream(number, mode, *, errors=None, **how):
+    """A standard stream as Python itself opens it."""
+    opened = os.fdopen(number, mode, encoding="utf-8", errors=errors, closefd=False)
+    opened.reconfigure(**how)
+    return opened
 
 
 if __name__ == "__main__":
@@ -252,7 +258,7 @@ if __name__ == "__main__":
 
     gc.freeze()
     if script := Warm(socket.socket(fileno=int(sys.argv[1]))).serve():
-        sys.path[0] = os.path.dirname(script)
+        sys.path[0] = str(Path(script).parent)
         runpy.run_path(script, run_name="__main__")
     else:
         runpy.run_module("ivr_agi", run_name="__main__", alter_sys=True)

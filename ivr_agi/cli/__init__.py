@@ -13,7 +13,7 @@ import typer
 import uvloop
 from rich.console import Console
 
-from ivr_agi import __version__, charge, demo, flow, hardening, logs, metrics, settings
+from ivr_agi import __version__, charge, flow, hardening, logs, metrics, settings
 from ivr_agi.cli import journal as journal_commands
 from ivr_agi.cli import pause as pause_commands
 from ivr_agi.cli import sounds as sounds_commands
@@ -175,6 +175,8 @@ def run_demo(
     verbose: Annotated[bool, typer.Option(help="Show the server's log, too.")] = False,
 ) -> None:
     """Pay by the keyboard: gateway simulator, server and phone in one; exits 0 if the payment succeeded."""
+    from ivr_agi import demo  # noqa: PLC0415 - no other command needs the panel
+
     if digits and not script:
         fail("DIGITS… go with --script")
     keyed = (digits or demo.HAPPY) if script else None

@@ -56,7 +56,7 @@ def check(
 
 
 def _ours(found: Settings, *, gateway: bool) -> list[Finding]:
-    findings = list(own.given(found))
+    findings = [*own.given(found), *own.panel(found)]
     journal, newest = storage.check(found.journal_url)
     findings += journal
     if gateway:

@@ -15,6 +15,7 @@ from ivr_agi import reviewing
 from ivr_agi.cli.notify import notify
 from ivr_agi.cli.reconcile import reconcile
 from ivr_agi.cli.wiring import fail, in_journal, literal_console, make_table
+from ivr_agi.export import EXPORTED, FREE_TEXT, no_formula
 from ivr_agi.journal import AttemptState, IllegalStep, Journal, Resolution
 
 if TYPE_CHECKING:
@@ -25,15 +26,6 @@ app = typer.Typer(
 )
 app.command("reconcile")(reconcile)
 app.command("notify")(notify)
-
-# What a merchant or a spreadsheet gets of an attempt, in this order.
-EXPORTED = (
-    "id", "order_id", "state", "amount", "card", "ref_id", "code", "reason", "review", "mobile",
-    "method", "pins_sent", "call", "created_at", "updated_at",
-    "resolution", "resolved_by", "resolved_at", "evidence",
-)  # fmt: skip
-# Somebody else's words, unlike the mobile number's `+`
-FREE_TEXT = ("order_id", "ref_id", "reason", "resolved_by", "evidence")
 
 
 @app.command("list")
@@ -162,7 +154,7 @@ def export(form: Annotated[str, typer.Option("--format", help="csv or json.")] =
     else:
         writer = csv.DictWriter(sys.stdout, EXPORTED)
         writer.writeheader()
-        writer.writerows(row | {name: _no_formula(row[name]) for name in FREE_TEXT} for row in rows)
+        writer.writerows(row | {name: no_formula(row[name]) for name in FREE_TEXT} for row in rows)
 
 
 def age(now: datetime, since: str) -> str:
@@ -196,8 +188,3 @@ def _unfit(unfit: reviewing.Unfit) -> str:
     return (
         f"--{unfit.field}: at most {unfit.most} printable characters, and no card number: it is kept for ever"
     )
-
-
-def _no_formula(text: str) -> str:
-    """Keep a spreadsheet from running what somebody chose as an order id."""
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t")) else text

@@ -96,6 +96,28 @@ def given(found: Settings) -> Iterator[Finding]:
             )
 
 
+def panel(found: Settings) -> Iterator[Finding]:
+    """The merchant's panel: where it is, and who may ask."""
+    where = f"{settings.PREFIX}PANEL_SECRET"
+    if not settings.split_secrets(found.panel_secret):
+        yield ok("there is no merchant's panel", where)
+        return
+    address = found.panel_url or f"http://127.0.0.1:{found.http_port}"
+    yield ok(f"the merchant's panel is at {address}/panel/", where)
+    if any(network.prefixlen == 0 for network in found.panel_proxies):
+        yield error(
+            "anybody may pass for the reverse proxy, and say for whom he asks",
+            f"{settings.PREFIX}PANEL_PROXIES",
+            "name the proxy's own address",
+        )
+    if not found.panel_url and not found.http_host.startswith(("127.", "localhost", "::1")):
+        yield warning(
+            "the panel answers browsers of this machine alone, although HTTP is open to others",
+            f"{settings.PREFIX}PANEL_URL",
+            "put a reverse proxy in front and name its https address, as docs/panel.md says",
+        )
+
+
 def clock(newest: str = "") -> Iterator[Finding]:
     """Whether the clock has gone back. newest: the journal's latest time stamp, ISO 8601 in UTC."""
     now = time.time()

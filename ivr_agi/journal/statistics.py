@@ -74,7 +74,7 @@ def payments_query(edges: Sequence[str]) -> sa.Select[Any]:
     )
     # Counted for each pair: SQLite would sort all of them to group them, which takes thrice as long.
     asked = sa.select(_together(attempt.c.amount)).select_from(attempt).where(of_them)
-    asked = asked.with_hint(attempt, "INDEXED BY attempt_by_state", "sqlite").correlate(span, kind)
+    asked = asked.correlate(span, kind)
     return sa.select(span.c.place, kind, asked.scalar_subquery()).select_from(span.join(kind, sa.true()))
 
 
@@ -87,7 +87,7 @@ def failed_after_pay_query(since: str, until: str) -> sa.Select[Any]:
     """What `failed_after_pay` asks."""
     last = (datetime.fromisoformat(until) + LONGEST).isoformat(timespec="milliseconds")
     answers = sa.select(history.c.attempt_id).where(_answers((S.FAILED.value,), since, last))
-    query = sa.select(sa.func.count()).select_from(attempt).with_hint(attempt, "NOT INDEXED", "sqlite")
+    query = sa.select(sa.func.count()).select_from(attempt)
     return query.where(
         attempt.c.id.in_(answers),
         attempt.c.state == S.FAILED.value,
@@ -109,7 +109,7 @@ def codes_query(since: str, until: str) -> sa.Select[Any]:
     """What `codes` asks."""
     query = sa.select(attempt.c.code, sa.func.count())
     return (
-        query.with_hint(attempt, "INDEXED BY attempt_by_state", "sqlite")
+        query
         .where(
             attempt.c.state.in_((S.DECLINED.value, S.RESOLVED.value)),
             attempt.c.created_at >= since,
@@ -146,7 +146,7 @@ def calls_query(since: str, until: str) -> sa.Select[Any]:
         call_record.c.ended_at < until,
     )
     asked = sa.select(_together(call_record.c.ms)).select_from(call_record).where(of_them)
-    asked = asked.with_hint(call_record, "INDEXED BY call_record_by_state", "sqlite").correlate(states, ends)
+    asked = asked.correlate(states, ends)
     query = sa.select(states.c.reached, ends.c.status, asked.scalar_subquery())
     return query.select_from(states.join(ends, sa.true())).where(states.c.reached.is_not(None))
 
@@ -174,7 +174,7 @@ def gateway_query(service: str, since: str, until: str) -> sa.Select[Any]:
     steps = ((100, ms), (1000, ms - ms % 10), (10_000, ms - ms % 100))
     least = sa.case(*((ms < below, rounded) for below, rounded in steps), else_=ms - ms % 1000).label("least")
     query = sa.select(least, sa.func.count()).where(_answers(SERVICES[service], since, until))
-    return query.with_hint(history, "INDEXED BY history_by_state", "sqlite").group_by(sa.text("least"))
+    return query.group_by(sa.text("least"))
 
 
 # -- what they share ----------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """A process of its own that reads one settlement list and lays it beside the journal, and then ends.
 
 Tens of thousands of lines keep a processor busy for seconds; in a thread of the server every call would feel
-it. What is asked comes by the standard input, what was found goes by the standard output: a list may have whole
+it. What is asked comes by standard input, what was found goes by standard output: a list may have whole
 card numbers, and nothing of it is ever on a disk, in a log or among the arguments. Only `lists.py` starts it.
 """
 

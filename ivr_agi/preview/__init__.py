@@ -15,11 +15,12 @@ from urllib.parse import quote
 
 import uvloop
 
-from ivr_agi import demo, prompts, sounds
+from ivr_agi import prompts, sounds
 from ivr_agi.preview import page
 from ivr_agi.preview.callers import CALLERS, Caller
 from ivr_agi.preview.recording import RecordingHandset
 from ivr_agi.preview.rendering import PreviewError, Shelf, path_of, render
+from ivr_agi.rehearsal import open_line
 from ivr_agi.simulator.channel import dial
 from ivr_agi.sounds import formats
 
@@ -94,7 +95,7 @@ async def record(caller: Caller, *, amount: int, language: str) -> Recorded:
     phone = RecordingHandset(caller, amount=amount, language=language)
     rials = amount if caller.knows_amount else "ask"
     quicker = {**NO_WAIT, **caller.quicker}
-    async with demo.open_line(language=language, on_sms=phone.receive, **quicker) as line:
+    async with open_line(language=language, on_sms=phone.receive, **quicker) as line:
         url = f"{line.url}?amount={quote(str(rials))}{caller.query}"
         channel = await dial(url, phone, caller_id=caller.caller_id, language=language)
         variables = await channel.run()

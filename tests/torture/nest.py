@@ -13,7 +13,7 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).parents[1]))  # where torture.py is run by itself
 
-import warm  # noqa: E402
+import warm
 
 SEQUENCE = "acd54b56ddd651a5cc3v"
 SETTINGS = {

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import uvloop
 
-from ivr_agi import demo, hardening, logs
+from ivr_agi import hardening, logs
+from ivr_agi.rehearsal import open_line
 
 if TYPE_CHECKING:
     from ivr_agi.simulator.gateway import Sms
@@ -43,7 +44,7 @@ def main() -> None:
 
 
 async def _serve(given: dict[str, Any]) -> None:
-    async with demo.open_line(language=given.pop("language", "fa"), on_sms=_tell_sms, **given) as line:
+    async with open_line(language=given.pop("language", "fa"), on_sms=_tell_sms, **given) as line:
         _tell({"url": line.url})
         await _end()
         serving = asyncio.current_task()
