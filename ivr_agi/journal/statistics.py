@@ -7,9 +7,10 @@ from `since` on and before `until`. A payment counts when it began, a call when 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 
@@ -34,14 +35,16 @@ SERVICES: Final[dict[str, tuple[str, ...]]] = {
 LONGEST: Final = timedelta(days=1)  # within which the `pay` of an attempt is answered, after its beginning
 
 
-class Tally(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Tally:
     """How many payments, and their sum in rials."""
 
     count: int = 0
     rials: int = 0
 
 
-class Calls(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Calls:
     """How many calls, and how long all of them took together."""
 
     count: int = 0
@@ -108,16 +111,12 @@ def codes(connection: sa.Connection, since: str, until: str) -> dict[str, int]:
 def codes_query(since: str, until: str) -> sa.Select[Any]:
     """What `codes` asks."""
     query = sa.select(attempt.c.code, sa.func.count())
-    return (
-        query
-        .where(
-            attempt.c.state.in_((S.DECLINED.value, S.RESOLVED.value)),
-            attempt.c.created_at >= since,
-            attempt.c.created_at < until,
-            sa.or_(attempt.c.state == S.DECLINED.value, attempt.c.code != ""),
-        )
-        .group_by(attempt.c.code)
-    )
+    return query.where(
+        attempt.c.state.in_((S.DECLINED.value, S.RESOLVED.value)),
+        attempt.c.created_at >= since,
+        attempt.c.created_at < until,
+        sa.or_(attempt.c.state == S.DECLINED.value, attempt.c.code != ""),
+    ).group_by(attempt.c.code)
 
 
 # -- calls --------------------------------------------------------------------------------------------
@@ -160,9 +159,7 @@ def gateway(connection: sa.Connection, since: str, until: str) -> dict[str, dict
     An `otp-v2` of which nobody can say what became of it has no time, a `pay` has the one that we waited.
     """
     return {
-        service: {
-            least: count for least, count in connection.execute(gateway_query(service, since, until))
-        }
+        service: {least: count for least, count in connection.execute(gateway_query(service, since, until))}
         for service in SERVICES
     }
 

@@ -1,7 +1,7 @@
 """What somebody has typed into the search form of payments: read, or said to be wrong at its field.
 
-A whole card number is not looked for by anybody: it leads to a sentence, and neither the page nor the log has it.
-In the address of the request it has been by then; the page's own script (search.js) keeps it from being sent.
+A whole card number is looked for by nobody: it leads to a sentence, and neither the page nor our log has it.
+It has been in the address of the request by then; the page's own script (search.js) keeps it from being sent.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ MOST_DIGITS_OF_ID: Final = 15
 class Asked:
     """given: what the fields show; errors: field -> a word of words/payments.toml.
 
-    card: a whole card number was among it. before: the id of the attempt that the last page ended with. first,
-    last: the days, both included.
+    card: a whole card number was among it. before: the id of the attempt that the last page ended with.
+    first, last: the days, both included.
     """
 
     given: Mapping[str, str]

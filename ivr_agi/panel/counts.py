@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import takewhile
 from typing import TYPE_CHECKING, Final
 
@@ -55,7 +55,7 @@ _ROUND: Final = tuple(digit * 10**power for power in range(1, 6) for digit in (1
 class Outcomes:
     """Payments by what became of them. failed_after_pay: of those that failed, how many had been sent."""
 
-    tallies: dict[str, Tally] = field(default_factory=dict)
+    tallies: dict[str, Tally]
     failed_after_pay: int = 0
 
     @classmethod
@@ -66,9 +66,6 @@ class Outcomes:
             found = [tally for each in kinds for kind, tally in each.items() if kind in of_it]
             tallies[name] = Tally(sum(one.count for one in found), sum(one.rials for one in found))
         return cls(tallies, failed_after_pay)
-
-    def __getattr__(self, name: str) -> Tally:
-        return self.tallies[name]
 
     @property
     def begun(self) -> int:
@@ -131,7 +128,7 @@ def latencies(found: Mapping[str, Mapping[int, int]], labels: Mapping[str, str])
     spread = sorted(ms for answers in found.values() for ms in answers)
     if not spread:
         return []
-    first = max(bisect_right(_GRID, spread[0]) - 1, 0)
+    first = min(max(bisect_right(_GRID, spread[0]) - 1, 0), len(_GRID) - 2)
     bounds = _GRID[first : max(bisect_right(_GRID, spread[-1]) + 1, first + 2)]
     return [
         Latency(labels[service], tuple(ms / 1000 for ms in bounds), _sorted_into(bounds, answers))

@@ -7,6 +7,8 @@ import pytest
 from line import CARD, sample_card, until
 from panel.office import open_office
 
+from ivr_agi import payments
+from ivr_agi.journal import JournalError
 from ivr_agi.panel import desk as desks
 from ivr_agi.simulator.gateway import Fault, Outcome, Rule
 
@@ -331,3 +333,137 @@ async def test_browser_gone_while_the_pin_is_asked_for(office):
     await settled(sara, sale)
     assert got.status_code == 200
     assert office.line.attempts()[0]["state"] == "paid"
+
+
+@pytest.mark.parametrize("step", ["may_begin", "reserve", "write"])
+async def test_journal_fails_before_a_pin(office, monkeypatch, step):
+    """The journal takes nothing: 503, no PIN is asked for, no card is kept, and the same form works once it is back."""
+
+    async def fails(*_args, **_options):
+        raise JournalError("no space left")
+
+    sara = await office.signed_in("sara")
+    await sara.get("/charge")
+    ticket = sara.hidden("ticket")
+    with monkeypatch.context() as broken:
+        broken.setattr(office.line.journal, step, fails)
+        got = await sara.begin(ticket=ticket)
+        assert got.status_code == 503
+        assert office.line.services() == []
+        assert office.panel.desk.find("sara", ticket) is None
+    assert (await sara.begin(ticket=ticket)).status_code == 200
+    assert office.line.services() == ["otp-v2"]
+
+
+async def test_journal_fails_at_sent(office, monkeypatch):
+    """`sent` cannot be written: nothing leaves, the page says that nothing was charged, and the order is free."""
+    sara = await office.signed_in("sara")
+    sale = (await sara.begin()).url.path
+    step = office.line.journal.step
+
+    async def fails(attempt_id, state, *args, **options):
+        if state == "sent":
+            raise JournalError("no space left")
+        await step(attempt_id, state, *args, **options)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(office.line.journal, "step", fails)
+        await sara.post(f"{sale}/pin", pin=office.pin())
+        got = await settled(sara, sale)
+    assert "از کارت چیزی برداشت نشد" in got.text
+    assert pays(office) == 0
+    assert (await sara.begin()).status_code == 200
+
+
+async def test_journal_fails_at_the_outcome(office, monkeypatch):
+    """The outcome cannot be written at first: the page shows it all the same, and it is written once it can be."""
+    sara = await office.signed_in("sara")
+    sale = (await sara.begin()).url.path
+    step = office.line.journal.step
+    monkeypatch.setattr(payments, "SETTLE_WAITS", (0.01,))
+    monkeypatch.setattr(payments, "CALLER_WAITS", 0.05)
+    broken = True
+
+    async def fails(attempt_id, state, *args, **options):
+        if broken and state == "paid":
+            raise JournalError("no space left")
+        await step(attempt_id, state, *args, **options)
+
+    monkeypatch.setattr(office.line.journal, "step", fails)
+    await sara.post(f"{sale}/pin", pin=office.pin())
+    assert "پرداخت انجام شد" in (await settled(sara, sale)).text
+    assert office.line.attempts()[0]["state"] == "sent"
+    broken = False
+    await until(lambda: office.line.attempts()[0]["state"] == "paid")
+
+
+async def test_journal_fails_while_a_new_pin_is_asked_for(office, monkeypatch):
+    """A new PIN cannot be counted: the sale ends, nothing was charged, the card is forgotten."""
+    sara = await office.signed_in("sara")
+    sale = (await sara.begin()).url.path
+
+    async def fails(*_args, **_options):
+        raise JournalError("no space left")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(office.line.journal, "ask_pin", fails)
+        assert (await sara.post(f"{sale}/send")).status_code == 503
+    got = await sara.get(sale)
+    assert "از کارت چیزی برداشت نشد" in got.text
+    assert office.panel.desk.find("sara", sale.rsplit("/", 1)[1]).pan is None
+    assert office.line.attempts()[0]["state"] == "failed"
+
+
+async def test_a_bug_after_sent_is_in_doubt(office, monkeypatch):
+    """A bug of ours while the bank is asked: unknown, and said so."""
+
+    async def broken(*_args, **_options):
+        raise RuntimeError("boom")
+
+    sara = await office.signed_in("sara")
+    sale = (await sara.begin()).url.path
+    monkeypatch.setattr(office.line.payments, "pay", broken)
+    await sara.post(f"{sale}/pin", pin=office.pin())
+    assert "نتیجه روشن نیست" in (await settled(sara, sale)).text
+
+
+async def test_too_many_sales_of_one_operator(office, monkeypatch):
+    """Sales that are begun and left open have a cap; the page says so."""
+    monkeypatch.setattr(desks, "MOST_OPEN", 1)
+    sara = await office.signed_in("sara")
+    await sara.begin()
+    got = await sara.begin(order="A-2")
+    assert got.status_code == 429
+    assert "پرداخت‌های باز شما زیاد است" in got.text
+    assert office.line.services() == ["otp-v2"]
+
+
+async def test_old_sales_are_forgotten_and_open_ones_are_not(office, monkeypatch):
+    """Only so many are remembered: those that are over go first."""
+    monkeypatch.setattr(desks, "MOST", 2)
+    sara = await office.signed_in("sara")
+    first = (await sara.begin()).url.path
+    await sara.post(f"{first}/cancel")
+    second = (await sara.begin(order="A-2")).url.path
+    third = (await sara.begin(order="A-3")).url.path
+    assert (await sara.get(first)).status_code == 404
+    assert (await sara.get(second)).status_code == 200
+    assert (await sara.get(third)).status_code == 200
+
+
+async def test_a_pin_is_not_taken_while_another_is_asked_for(office):
+    """PIN and "send a new one" at the same moment: the attempt stays whole, whichever comes first."""
+    sara = await office.signed_in("sara")
+    sale = (await sara.begin()).url.path
+    release = asyncio.Event()
+    office.line.gateway.rules.append(Rule(Outcome(wait=release), "otp-v2", times=1))
+    pin, token = office.pin(), sara.token
+    sending = asyncio.create_task(sara.post(f"{sale}/send", csrf=token))
+    await until(lambda: office.line.services().count("otp-v2") == 2)
+    await sara.post(f"{sale}/pin", pin=pin, csrf=token)
+    release.set()
+    assert (await sending).status_code == 200
+    assert pays(office) == 0
+    await sara.post(f"{sale}/pin", pin=office.pin())
+    assert "پرداخت انجام شد" in (await settled(sara, sale)).text
+    assert len(office.line.gateway.charges) == 1

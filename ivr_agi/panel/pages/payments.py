@@ -1,4 +1,4 @@
-"""Payments: looked for, one by one with all that is known of each, and on paper. As files: exports.py."""
+"""Payments: looked for, one by one with all that is known of each, and on paper; as files in exports.py."""
 
 from __future__ import annotations
 
@@ -76,11 +76,11 @@ async def show_list(request: Request, given: Asked, *, refused: str = "", status
     if given.card:
         values["here"] = request.url.path  # without the address's query, which has the card
     if request.headers.get("hx-request") and not request.headers.get("hx-history-restore-request"):
-        return _part(request, values, given, wrong=wrong)
+        return _part(request, values, wrong=wrong)
     return page(request, "payments.html", status, **values)
 
 
-def _part(request: Request, values: Row, given: Asked, *, wrong: bool) -> Response:
+def _part(request: Request, values: Row, *, wrong: bool) -> Response:
     """For htmx: the rows; or, where a field is wrong or was so, the form with them.
 
     It swaps nothing in of an answer that is called an error.
@@ -133,7 +133,10 @@ def _choices(language: str, values: tuple[str, ...], prefix: str) -> list[tuple[
 
 def _of_states(language: str) -> Row:
     """What the tables of payments ask about a row."""
-    return {"badge_of": partial(states.badge, language=language), "why_of": partial(states.why, language=language)}
+    return {
+        "badge_of": partial(states.badge, language=language),
+        "why_of": partial(states.why, language=language),
+    }
 
 
 # -- one payment ------------------------------------------------------------------------------------------
@@ -212,7 +215,7 @@ async def show_receipt(request: Request) -> Response:
 
 
 def in_words(rials: int, language: str) -> str:
-    """An amount as it is said: `پنجاه هزار ریال`, `fifty thousand rials`; '' for one that there is no word for."""
+    """An amount as it is said: `پنجاه هزار ریال`, `fifty thousand rials`; '' where there are no words."""
     try:
         return " ".join(prompts.text(clip, language) for clip in prompts.amount(rials, language))
     except ValueError:

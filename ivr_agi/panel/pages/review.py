@@ -1,6 +1,6 @@
 """Payments in doubt: what waits for a person, and the form by which he says what became of one.
 
-A verdict moves money or goods, so it is written on the second look only: the first POST shows what will happen.
+A verdict moves money or goods, so it is written on the second look only: the first POST shows what it does.
 What the person saw travels with the form; should a late answer have changed it, nothing is written.
 """
 
@@ -101,16 +101,19 @@ class Review:
         if _is_written(row, given, request.state.user.name):
             return _back(request, row)  # a double click
         seen = {name: field(request, name, 40) for name in SEEN}
-        if any(row[name] != value for name, value in seen.items()):
-            return _one(request, row, given, 409, refused="changed")
-        if not (_is_ticked(request, "overrule") or reviewing.in_doubt(row)):
-            return _one(request, row, given, 409, refused="no_doubt")
-        if _is_ticked(request, "edit"):
-            return _one(request, row, given)
-        if not _is_ticked(request, "confirm"):
-            return _one(request, row, given, confirming=True)
-        async with self._writing:
-            return await _write(request, row["id"], given, seen)
+        if refused := _refusal(request, row, seen):
+            return _one(request, row, given, 409, refused=refused)
+        if _is_ticked(request, "confirm"):
+            async with self._writing:
+                return await _write(request, row["id"], given, seen)
+        return _one(request, row, given, confirming=not _is_ticked(request, "edit"))
+
+
+def _refusal(request: Request, row: Mapping[str, Any], seen: Mapping[str, str]) -> str:
+    """Why nothing can be said of this payment as it is now: a word of words/review.toml, or ''."""
+    if any(row[name] != value for name, value in seen.items()):
+        return "refused_changed"
+    return "" if _is_ticked(request, "overrule") or reviewing.in_doubt(row) else "no_doubt"
 
 
 async def _write(
@@ -135,7 +138,7 @@ async def _write(
         if _is_written(row, given, user):
             return _back(request, row)
         under_way = row["state"] in OPEN
-        return _one(request, row, given, 409, refused="under_way" if under_way else "changed")
+        return _one(request, row, given, 409, refused="under_way" if under_way else "refused_changed")
     journal.on_notice()
     about = " ".join(filter(None, (given["verdict"], given["ref"])))
     await record(request, "resolve", attempt_id=attempt_id, about=about)
