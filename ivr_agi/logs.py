@@ -39,6 +39,11 @@ CROWDED: Final = frozenset(
         "call.lost",
         "agi.flooded",
         "agi.refused",
+        "panel.peer_refused",
+        "panel.host_refused",
+        "panel.csrf_refused",
+        "panel.origin_refused",
+        "panel.sign_in_failed",
     }
 )
 MOST_OF_VALUE: Final = 4000  # characters; but for a traceback

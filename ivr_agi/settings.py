@@ -182,7 +182,9 @@ class Settings(BaseSettings):
 
     # For the admin
     http_host: str = Field(
-        "127.0.0.1", min_length=1, description="address that health, metrics and the panel are served on, over HTTP"
+        "127.0.0.1",
+        min_length=1,
+        description="address that health, metrics and the panel are served on, over HTTP",
     )
     http_port: int = Field(8573, ge=0, le=65535, description="its TCP port; 0 takes a free one")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="least level logged")

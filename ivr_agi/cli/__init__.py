@@ -108,7 +108,7 @@ async def _serve(found: Settings, journal: Journal) -> int:
         web = Web(found.http_host, found.http_port, Health(journal, lambda: server.accepting), panel)
         http_port = await web.start()
         if panel and http_port:
-            tell_panel(found, http_port, journal)
+            await tell_panel(found, http_port, journal)
         if webhook:
             webhook.start()
         notify.ready(lambda: f"Taking calls on {found.host}:{port}; {server.calls} in progress")

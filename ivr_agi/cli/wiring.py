@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import structlog
@@ -134,10 +135,12 @@ def open_panel(found: Settings, journal: Journal, payments: Payments, server: Se
     return Panel(found, journal, payments, server.live)
 
 
-def tell_panel(found: Settings, port: int, journal: Journal) -> None:
+async def tell_panel(found: Settings, port: int, journal: Journal) -> None:
     """Say in the log where the panel is, and what is missing before anybody can sign in."""
     log.info("panel.ready", url=f"{found.panel_url or f'http://127.0.0.1:{port}'}/panel/")
-    if not journal.now(people.every):
+    with suppress(JournalError):  # whatever it is, the line is more important
+        if await journal.look(people.every):
+            return
         log.warning("panel.no_user", cure="`ivr-agi user add NAME --role admin`")
 
 

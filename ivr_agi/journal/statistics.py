@@ -1,8 +1,9 @@
 """What the panel counts: payments by time and outcome, the bank's codes, calls, how long the gateway took.
 
-Each function is on a connection and asks little: every question is answered by an index alone, no row is read and
-next to nothing sorted, so that a month of a large shop takes some tens of milliseconds. Times are UTC in ISO 8601,
-from `since` on and before `until`. A payment counts when it began, a call when it ended, an answer when it came.
+Each function is on a connection and asks little: a question is answered by an index, without the rows, and as
+good as nothing is sorted, so that a month of a large shop takes some tens of milliseconds. Times are UTC in ISO
+8601, from `since` on and before `until`. A payment counts when it began, a call when it ended, an answer when it
+came.
 """
 
 from __future__ import annotations
@@ -104,8 +105,8 @@ def codes(connection: sa.Connection, since: str, until: str) -> dict[str, int]:
 
     Also what a person has settled since, as far as the bank had given a code.
     """
-    found = {code: count for code, count in connection.execute(codes_query(since, until))}
-    return dict(sorted(found.items(), key=lambda each: (-each[1], each[0])))
+    found = connection.execute(codes_query(since, until)).tuples()
+    return dict(sorted(found, key=lambda each: (-each[1], each[0])))
 
 
 def codes_query(since: str, until: str) -> sa.Select[Any]:
@@ -159,7 +160,7 @@ def gateway(connection: sa.Connection, since: str, until: str) -> dict[str, dict
     An `otp-v2` of which nobody can say what became of it has no time, a `pay` has the one that we waited.
     """
     return {
-        service: {least: count for least, count in connection.execute(gateway_query(service, since, until))}
+        service: dict(connection.execute(gateway_query(service, since, until)).tuples().all())
         for service in SERVICES
     }
 
@@ -184,7 +185,7 @@ def _answers(states: Sequence[str], since: str, until: str) -> sa.ColumnElement[
 
 
 def _together(column: sa.ColumnElement[int]) -> sa.ColumnElement[str]:
-    """How many rows, and a column's sum, as one text: a subquery has one value, and two would read it all twice."""
+    """How many rows, and a column's sum, as one text: a subquery has one value; two would read all twice."""
     count, total = sa.func.count(), sa.func.coalesce(sa.func.sum(column), 0)
     return sa.cast(count, sa.String) + " " + sa.cast(total, sa.String)
 

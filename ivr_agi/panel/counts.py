@@ -1,4 +1,4 @@
-"""What the journal's statistics come to: how many were paid, at what rate, how far callers came, how long it took.
+"""What the journal's statistics come to: what was paid, at what rate, how far callers came, how long it took.
 
 Pure. Two rules hold throughout: money of a payment in doubt is never added to what was paid, and a rate is of
 what its words say, of nothing else.
@@ -45,7 +45,8 @@ STATES: Final = tuple(state for state in State if state is not State.END)
 
 # The bounds of a distribution, in each power of ten: none is more than a tenth above the one before.
 _TWO_DIGITS: Final = (
-    10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 22, 24, 26, 28, 30, 33, 36, 39, 42, 46, 50, 55, 60, 66, 72, 79, 86, 94,
+    10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 22, 24, 26, 28,
+    30, 33, 36, 39, 42, 46, 50, 55, 60, 66, 72, 79, 86, 94,
 )  # fmt: skip
 _GRID: Final = tuple(digits * 10**power for power in range(5) for digits in _TWO_DIGITS)  # milliseconds
 _ROUND: Final = tuple(digit * 10**power for power in range(1, 6) for digit in (1, 2, 5))
@@ -121,7 +122,7 @@ class Callers:
 
 
 def latencies(found: Mapping[str, Mapping[int, int]], labels: Mapping[str, str]) -> list[Latency]:
-    """Distributions of the services that answered, over the same bounds, each within a tenth of its neighbour.
+    """Distributions of the services that answered, over the same bounds, each a tenth above its neighbour.
 
     found: statistics.gateway's. Bounds are cut to where there are answers.
     """
@@ -138,7 +139,7 @@ def latencies(found: Mapping[str, Mapping[int, int]], labels: Mapping[str, str])
 
 
 def spans_of_time(found: Mapping[str, Mapping[int, int]]) -> list[tuple[int, int | None, dict[str, int]]]:
-    """The same in few lines: from so many milliseconds on, before so many (None: no bound) -> answers by service."""
+    """The same in few lines: from so many ms on, before so many (None: no bound), answers by service."""
     by_service = {service: _sorted_into(_ROUND, answers) for service, answers in found.items()}
     lines = []
     for place, (low, high) in enumerate(zip((0, *_ROUND), (*_ROUND, None), strict=True)):

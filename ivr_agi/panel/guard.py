@@ -104,7 +104,8 @@ def _check_origin(request: Request) -> None:
     """A browser says where a form stands; ours stand here. What is no browser says nothing."""
     origin = request.headers.get("origin")
     site = request.headers.get("sec-fetch-site", "same-origin")
-    if (origin is not None and origin.lower() != str(request.state.origin).lower()) or site != "same-origin":
+    elsewhere = origin is not None and origin.lower() != str(request.state.origin).lower()
+    if elsewhere or site not in ("same-origin", "none"):  # the latter is the person himself: a reload
         log.warning(
             "panel.origin_refused", origin=(origin or "")[:100], site=site[:20], path=request.url.path
         )
@@ -147,6 +148,7 @@ async def record(request: Request, action: str, *, attempt_id: int | None = None
         about=about,
     )
     await request.app.state.panel.journal.write(entry)
+    log.info("panel.done", action=action, user=request.state.user.name, attempt=attempt_id)
 
 
 def field(request: Request, name: str, most: int = 200) -> str:

@@ -1,7 +1,7 @@
 """Periods of whole days in Tehran, and how one is cut into the spans of a chart. Pure: `now` is given.
 
-Months are the calendar's of the page's language, Jalali or Gregorian; `this-month` and `last-month` are Jalali in
-both, as the books of a shop in Iran are. Weeks begin on Saturday.
+Months are the calendar's of the page's language, Jalali or Gregorian; `this-month` and `last-month` are Jalali
+in both, as the books of a shop in Iran are. Weeks begin on Saturday.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _MONTHS: Final = (1, 2, 3, 6, 12, 24, 60)  # in one span
 
 @dataclass(frozen=True, slots=True)
 class Period:
-    """From a day to a day, both included. monthly: it is, or begins, a Jalali month, and is compared with one."""
+    """From a day to a day, both included. monthly: a Jalali month, or its beginning; compared with another."""
 
     first: date
     last: date
@@ -52,7 +52,7 @@ class Period:
 
         None if it has not begun.
         """
-        since, until = self.bounds
+        since, _ = self.bounds
         if _text(now) < since:
             return None
         begins = utc_text(month_begins(self.first - _DAY) if self.monthly else self.first - self.days * _DAY)
@@ -93,7 +93,7 @@ def month_begins(day: date, language: str = "fa") -> date:
 
 
 def cut(period: Period, language: str) -> list[Span]:
-    """Hours of one day, days, weeks or months, whatever makes MOST spans or fewer; without a gap between them."""
+    """Hours of one day, days, weeks or months: what makes MOST spans or fewer. There is no gap between them."""
     if period.days == 1:
         return list(_hours(period, language))
     starts = [period.first + number * _DAY for number in range(min(period.days, MOST + 1))]

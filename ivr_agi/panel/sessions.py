@@ -13,8 +13,10 @@ import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING, Final
 
+import structlog
 from itsdangerous import BadSignature, TimestampSigner
 
 from ivr_agi.journal import people
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
     from ivr_agi.journal import Journal
     from ivr_agi.model import Secret
 
+log = structlog.get_logger()
+
+IPV6: Final = 6
 LONGEST: Final = timedelta(hours=12)  # a session, whatever is done in it
 SEEN_EVERY: Final = timedelta(minutes=1)  # of a session in use, one write so often
 WINDOW: Final = timedelta(minutes=30)  # in which wrong passwords count: PCI DSS 4.0.1, 8.3.4
@@ -76,16 +81,17 @@ class Sessions:
         since = _ago(WINDOW)
         found = await self._journal.look(partial(people.find, name=name))
         who = found.name if found else f"?{self._digest('name', name)[:12]}"
-        if await self._too_many(who, address, since):
+        if await self._too_many(who, _crowd_of(address), since):
+            log.warning("panel.sign_in_failed", user=who, address=address, why="too many tries")
             raise NotSignedIn("too_many")
         try:
             fits = await self._passwords.fits(found.password if found else None, password[:LONGEST_PASSWORD])
         except Crowded:
             raise NotSignedIn("crowded") from None
         if found is None or not fits or found.disabled_at:
-            await self._journal.write(
-                partial(people.record, who=who, address=address, action="sign-in-failed")
-            )
+            entry = partial(people.record, who=who, address=_crowd_of(address), action="sign-in-failed")
+            await self._journal.write(entry)
+            log.warning("panel.sign_in_failed", user=who, address=address)
             raise NotSignedIn("wrong")
         if renewed := await self._passwords.renewed(found.password, password):
             await self._journal.write(partial(people.rehash, account_id=found.id, password=renewed))
@@ -93,6 +99,7 @@ class Sessions:
         begin = partial(people.begin, key=_hash(key), account_id=found.id, forget_before=_ago(LONGEST))
         await self._journal.write(begin)
         await self._journal.write(partial(people.record, who=who, address=address, action="signed-in"))
+        log.info("panel.signed_in", user=who, role=found.role, address=address)
         return self._signer.sign(key).decode()
 
     async def of(self, cookie: str, *, looking_on: bool = False) -> SignedIn | None:
@@ -145,6 +152,12 @@ class Sessions:
 
 def _mac(key: bytes, what: str, text: str) -> str:
     return hmac.new(key, f"{what}:{text}".encode(), hashlib.sha256).hexdigest()
+
+
+def _crowd_of(address: str) -> str:
+    """Whose tries count together: an address of IPv4; of IPv6 the network, of which anybody has a whole one."""
+    found = ip_address(address)
+    return str(ip_network((found, 64), strict=False)) if found.version == IPV6 else address
 
 
 def _hash(key: str) -> str:

@@ -101,6 +101,14 @@ async def test_guessing_is_throttled_by_address(office, monkeypatch):
     assert (await office.browser("127.0.0.3").sign_in("sara")).status_code == 200
 
 
+def test_a_network_of_ipv6_counts_as_one():
+    """Whoever has an address there has a whole network of them."""
+    crowd = sessions._crowd_of
+    assert crowd("2001:db8:1:2:3:4:5:6") == crowd("2001:db8:1:2::9") == "2001:db8:1:2::/64"
+    assert crowd("2001:db8:1:3::9") != crowd("2001:db8:1:2::9")
+    assert crowd("203.0.113.9") == "203.0.113.9"
+
+
 async def test_a_crowd_at_the_door(office, monkeypatch):
     """Too many passwords to compare at once: the next one is asked to come again, and nothing is counted."""
     monkeypatch.setattr(passwords, "MOST_WAITING", 0)
@@ -212,20 +220,19 @@ def test_the_audit_log_only_grows(journal, statement):
         journal.now(lambda connection: connection.exec_driver_sql(statement))
 
 
-async def test_user_commands(journal):
+async def test_user_commands(journal, begun):
     """add, list, password, role, disable, enable: what was asked is done, and each is in the audit log."""
-    url = str(journal._engine.url)
-    add = await ivr_agi("user", "add", "sara", "--role", "operator", stdin=f"{PASSWORD}\n", journal_url=url)
+    add = await ivr_agi("user", "add", "sara", "--role", "operator", stdin=f"{PASSWORD}\n", journal_url=begun)
     assert add == (0, "sara may sign in, as operator.\n", "")
-    again = await ivr_agi("user", "add", "sara", "--role", "admin", stdin=f"{PASSWORD}\n", journal_url=url)
+    again = await ivr_agi("user", "add", "sara", "--role", "admin", stdin=f"{PASSWORD}\n", journal_url=begun)
     assert again[0] == 1
     assert "ivr-agi user password sara" in again[2]
     for arguments in (("role", "sara", "admin"), ("disable", "sara"), ("enable", "sara")):
-        assert (await ivr_agi("user", *arguments, journal_url=url))[0] == 0
-    weak = await ivr_agi("user", "password", "sara", stdin="weak\n", journal_url=url)
+        assert (await ivr_agi("user", *arguments, journal_url=begun))[0] == 0
+    weak = await ivr_agi("user", "password", "sara", stdin="weak\n", journal_url=begun)
     assert (weak[0], "12 to 128 characters" in weak[2]) == (2, True)
-    assert (await ivr_agi("user", "password", "nobody", stdin=f"{PASSWORD}\n", journal_url=url))[0] == 1
-    assert "admin" in (await ivr_agi("user", "list", journal_url=url))[1]
+    assert (await ivr_agi("user", "password", "nobody", stdin=f"{PASSWORD}\n", journal_url=begun))[0] == 1
+    assert "admin" in (await ivr_agi("user", "list", journal_url=begun))[1]
     log = await journal.look(people.entries)
     assert [entry["about"] for entry in reversed(log)] == [
         "sara: operator", "sara: role admin", "sara: disabled", "sara: enabled",
@@ -233,10 +240,9 @@ async def test_user_commands(journal):
     assert PASSWORD not in str(log)
 
 
-async def test_a_password_is_typed_unseen(journal):
+async def test_a_password_is_typed_unseen(journal, begun):
     """At a terminal it is asked for twice and not echoed; two that differ change nothing."""
-    url = str(journal._engine.url)
-    async with Terminal("user", "add", "sara", "--role", "admin", journal_url=url) as terminal:
+    async with Terminal("user", "add", "sara", "--role", "admin", journal_url=begun) as terminal:
         await terminal.until(b"Password for sara")
         terminal.type(PASSWORD)
         await terminal.until(b"Once more")

@@ -78,6 +78,7 @@ async def test_every_form_needs_its_token(office, path):
         {"Origin": "http://localhost:8573.evil.example"},
         {"Sec-Fetch-Site": "cross-site"},
         {"Sec-Fetch-Site": "same-site"},
+        {"Origin": "https://localhost:8573"},
     ],
 )
 async def test_a_form_on_another_page(office, headers):

@@ -82,10 +82,10 @@ class Review:
             "ref": asked.get("ref", "")[:LONGEST],
             "evidence": asked.get("evidence", "")[:LONGEST],
         }
-        for name in ("ref", "evidence"):
-            if not reviewing.fits(name, given[name]):
-                given[name] = ""
-        return _one(request, await _find(request), given)
+        row = await _find(request)
+        if not all(reviewing.fits(name, given[name]) for name in ("ref", "evidence")):
+            return _back(request, row)  # to an address without what may be a card number
+        return _one(request, row, given)
 
     async def resolve(self, request: Request) -> Response:
         """Show what will happen; with `confirm` write it, once."""

@@ -1,7 +1,7 @@
 """The bank's settlement list: uploaded, laid beside the journal, and what is certain recorded in one go.
 
-A list may have whole card numbers. It is in memory from the form to the process that reads it, and nowhere else;
-what is shown of it comes from there with masks alone.
+A list may have whole card numbers. It is in memory from the form to the process that reads it, and nowhere
+else; what is shown of it comes from there with masks alone.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from starlette.routing import Route
 from ivr_agi.model import mask_cards
 from ivr_agi.panel import figures
 from ivr_agi.panel.accounts import May
-from ivr_agi.panel.guard import Stopped, field, guarded, record
+from ivr_agi.panel.guard import field, guarded, record
 from ivr_agi.panel.lists import Busy, Lists, TooLong
 from ivr_agi.panel.reconciler import MOST_CERTAIN, Question
 from ivr_agi.panel.showing import language_of, page, path, say
@@ -99,22 +99,23 @@ class Settlement:
     async def show_result(self, request: Request) -> Response:
         """What was found; kind=KIND for all entries of one kind, page=N for more of them."""
         kept = self._find(request)
+        if kept is None:
+            return _form(request, 404, refused="gone")
         return await asyncio.to_thread(_result, request, kept)  # hundreds of rows: not on the loop
 
     async def apply(self, request: Request) -> Response:
         """Resolve as paid what is certain."""
         kept, journal = self._find(request), request.app.state.panel.journal
+        if kept is None:
+            return _form(request, 404, refused="gone")
         count = await kept.apply(journal, request.state.user.name)
         if count:
             journal.on_notice()
             await record(request, "apply", about=f"{kept.file_name}: {count}")
         return RedirectResponse(path(request, "settlement_result", id=kept.id), 303)
 
-    def _find(self, request: Request) -> Kept:
-        kept = self._lists.find(request.state.user.name, request.path_params["id"])
-        if kept is None:
-            raise Stopped(404, "no_list")
-        return kept
+    def _find(self, request: Request) -> Kept | None:
+        return self._lists.find(request.state.user.name, request.path_params["id"])
 
 
 # -- what is read -----------------------------------------------------------------------------------------
@@ -236,7 +237,7 @@ def _pages(request: Request, kept: Kept, only: Kind | None, place: int) -> dict[
 
 
 def _review(request: Request, kept: Kept, entry: Entry, attempt: Attempt) -> str:
-    """Where an attempt's verdict is given, with what the list proves filled in; '' where it has none to give."""
+    """Where an attempt's verdict is given, with what the list proves filled in; '' where none is to be."""
     line = report.proof(entry, attempt)
     if line is not None:
         asked = {"as": "paid", "ref": line.ref_id, "evidence": report.evidence(kept.file_name, line)}
@@ -259,9 +260,10 @@ def _written(note: Note, name: str, value: Any, language: str) -> str:
     if name in ("state", "standing"):
         return say(f"settlement.{name}_{value}", language)
     if name in ("kind", "other_kind", "kinds"):
-        kinds = re.split(", | or ", str(value))
-        return ("، " if language == "fa" else ", ").join(
-            say(f"settlement.column_{kind}", language) if kind in USUAL else kind for kind in kinds
+        either = say("settlement.or", language)
+        return say("settlement.comma", language).join(
+            either.join(say(f"settlement.column_{kind}", language) for kind in one.split(" or "))
+            for one in str(value).split(", ")
         )
     if isinstance(value, date):
         return figures.day(value, language)

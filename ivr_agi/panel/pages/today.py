@@ -1,7 +1,7 @@
 """How it goes: payments, callers and the gateway in figures, for today or any other period.
 
-Everything is asked for in the address, so that a period can be kept as a bookmark. The journal is read in several
-short looks, not in one: while SQLite is read, nothing can be written.
+Everything is asked for in the address, so that a period can be kept as a bookmark. The journal is read in
+several short looks, not in one: while SQLite is read, nothing can be written.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ def _links(request: Request, asked: Mapping[str, str], period: Period | None, la
 
 
 class Counted(NamedTuple):
-    """All figures of a period. each: payments by span; before: those of the period that it is compared with."""
+    """All figures of a period. each: payments by span; before: those of what it is compared with."""
 
     payments: Outcomes
     each: list[Outcomes]
@@ -133,9 +133,9 @@ class Counted(NamedTuple):
 
 async def _count(look: Callable[[Any], Any], period: Period, spans: Sequence[Span], now: datetime) -> Counted:
     edges = [*(span.since for span in spans), spans[-1].until]
-    bounds = {"since": edges[0], "until": edges[-1]}
+    since, until = period.bounds
     by_span = await look(partial(statistics.payments, edges=edges))
-    failed = await look(partial(statistics.failed_after_pay, **bounds))
+    failed = await look(partial(statistics.failed_after_pay, since=since, until=until))
     before = None
     if earlier := period.before(now):
         kinds = await look(partial(statistics.payments, edges=earlier))
@@ -145,9 +145,9 @@ async def _count(look: Callable[[Any], Any], period: Period, spans: Sequence[Spa
         payments=Outcomes.of(by_span, failed),
         each=[Outcomes.of([kinds]) for kinds in by_span],
         before=before,
-        codes=await look(partial(statistics.codes, **bounds)),
-        callers=Callers.of(await look(partial(statistics.calls, **bounds))),
-        gateway=await look(partial(statistics.gateway, **bounds)),
+        codes=await look(partial(statistics.codes, since=since, until=until)),
+        callers=Callers.of(await look(partial(statistics.calls, since=since, until=until))),
+        gateway=await look(partial(statistics.gateway, since=since, until=until)),
     )
 
 
