@@ -192,7 +192,7 @@ class Payments:
         if answer.verdict is OtpVerdict.SENT:
             await self._journal.step(attempt.id, AttemptState.OTP_SENT, ms=ms)
         elif answer.verdict is OtpVerdict.UNCLEAR:
-            await self._journal.note(attempt.id, f"otp-v2 {answer.verdict}: {answer.detail}")
+            await self._journal.note(attempt.id, f"otp-v2 {answer.verdict}: {answer.detail}", ms=ms)
         else:
             left = answer.verdict is OtpVerdict.REFUSED
             note = f"otp-v2 {answer.verdict}: {answer.detail}"

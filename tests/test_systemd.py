@@ -157,3 +157,9 @@ def test_memory_is_kept_in_there_too():
     look = f"import ctypes; print(ctypes.CDLL(None).prctl({PR_GET_DUMPABLE}, 0, 0, 0, 0))"
     kept = f"from ivr_agi.hardening import keep_memory_in; keep_memory_in(); {look}"
     assert (locked("-c", look).stdout, locked("-c", kept).stdout) == ("1\n", "0\n")
+
+
+def test_passwords_in_there_too():
+    """Neither does argon2, which is C behind cffi."""
+    done = locked("-c", "from ivr_agi.panel.passwords import Passwords; print(Passwords.hashed('x'))")
+    assert done.stdout.startswith("$argon2id$"), done.stderr

@@ -176,17 +176,24 @@ class Journal:
         if self._scribe.notices and state in outbox.TOLD:
             self.on_notice()
 
-    async def note(
-        self, attempt_id: int, note: str, *, review: str = "", key: str | None = None, again: bool = False
+    async def note(  # noqa: PLR0913 - a line and its names
+        self,
+        attempt_id: int,
+        note: str,
+        *,
+        review: str = "",
+        key: str | None = None,
+        again: bool = False,
+        ms: int | None = None,
     ) -> None:
         """Add a line to an attempt's history without a step. Raises JournalError.
 
-        review: what a person should look at, from now on.
+        review: what a person should look at, from now on. ms: the gateway's, for its answer.
         """
         name = key or make_key()
         await self._write(
             lambda connection, again: self._scribe.note(
-                connection, attempt_id, note, review=review, key=name, again=again
+                connection, attempt_id, note, review=review, key=name, again=again, ms=ms
             ),
             again=again,
         )

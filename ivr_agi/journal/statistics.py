@@ -1,25 +1,23 @@
 """What the panel counts: payments by time and outcome, the bank's codes, calls, how long the gateway took.
 
-Each function is on a connection and asks little: a question is answered by an index, without the rows, and as
-good as nothing is sorted, so that a month of a large shop takes some tens of milliseconds. Times are UTC in ISO
-8601, from `since` on and before `until`. A payment counts when it began, a call when it ended, an answer when it
-came.
+Each function is on a connection and asks little: a question is answered by an index, not by reading rows, and
+to nothing is sorted, so that a month of a large shop takes some tens of milliseconds. Times are UTC in ISO 8601,
+from `since` on and before `until`. A payment counts when it began, a call when it ended, an answer when it came.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 
-from ivr_agi.journal.tables import AttemptState, Resolution, attempt, call_record, history
+from ivr_agi.journal.tables import AttemptState, Resolution, attempt, history
 from ivr_agi.model import PayStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 Kind = tuple[str, str]  # of a payment: its state, and what a person has found out, '' for nothing
 
@@ -65,21 +63,24 @@ def payments(connection: sa.Connection, edges: Sequence[str]) -> list[dict[Kind,
     return found
 
 
-def payments_query(edges: Sequence[str]) -> sa.Select[Any]:
+def payments_query(edges: Sequence[str]) -> sa.TextClause:
     """What `payments` asks."""
-    spans = [(place, *span) for place, span in enumerate(pairwise(edges))]
-    span = _listed("span", {"place": sa.Integer, "since": sa.String, "until": sa.String}, spans)
-    kind = _listed("kind", {"state": sa.String, "resolution": sa.String}, KINDS)
-    of_them = sa.and_(
-        attempt.c.state == kind.c.state,
-        attempt.c.resolution == kind.c.resolution,
-        attempt.c.created_at >= span.c.since,
-        attempt.c.created_at < span.c.until,
-    )
-    # Counted for each pair: SQLite would sort all of them to group them, which takes thrice as long.
-    asked = sa.select(_together(attempt.c.amount)).select_from(attempt).where(of_them)
-    asked = asked.correlate(span, kind)
-    return sa.select(span.c.place, kind, asked.scalar_subquery()).select_from(span.join(kind, sa.true()))
+    spans = ", ".join(f"({place}, :edge{place}, :edge{place + 1})" for place in range(len(edges) - 1))
+    query = sa.text(_PAYMENTS.format(spans=spans, kinds=_listed(KINDS)))
+    return query.bindparams(**{f"edge{place}": edge for place, edge in enumerate(edges)})
+
+
+# A text, since SQLAlchemy would take longer to word it than the database to answer. Counted for each span and
+# kind by itself, since SQLite would sort all that it groups; and both figures in one value, since it would
+# read everything twice for two.
+_PAYMENTS: Final = """
+WITH span(place, since, until) AS (VALUES {spans}), kind(state, resolution) AS (VALUES {kinds})
+SELECT place, kind.state, kind.resolution, (
+    SELECT count(*) || ' ' || coalesce(sum(amount), 0) FROM attempt
+    WHERE attempt.state = kind.state AND attempt.resolution = kind.resolution
+    AND attempt.created_at >= span.since AND attempt.created_at < span.until
+) FROM span CROSS JOIN kind
+"""
 
 
 def failed_after_pay(connection: sa.Connection, since: str, until: str) -> int:
@@ -130,25 +131,26 @@ def calls(connection: sa.Connection, since: str, until: str) -> dict[tuple[str, 
     return {key: each for key, each in every.items() if each.count}
 
 
-def calls_query(since: str, until: str) -> sa.Select[Any]:
+def calls_query(since: str, until: str) -> sa.TextClause:
     """What `calls` asks."""
-    states = sa.select(sa.func.min(call_record.c.reached).label("reached")).cte("states", recursive=True)
-    # From one state that there is to the next, by the index: DISTINCT would read it from end to end.
-    following = sa.select(sa.func.min(call_record.c.reached)).where(call_record.c.reached > states.c.reached)
-    states = states.union_all(
-        sa.select(following.correlate(states).scalar_subquery()).where(states.c.reached.is_not(None))
-    )
-    ends = _listed("ends", {"status": sa.String}, [(status.value,) for status in PayStatus])
-    of_them = sa.and_(
-        call_record.c.reached == states.c.reached,
-        call_record.c.status == ends.c.status,
-        call_record.c.ended_at >= since,
-        call_record.c.ended_at < until,
-    )
-    asked = sa.select(_together(call_record.c.ms)).select_from(call_record).where(of_them)
-    asked = asked.correlate(states, ends)
-    query = sa.select(states.c.reached, ends.c.status, asked.scalar_subquery())
-    return query.select_from(states.join(ends, sa.true())).where(states.c.reached.is_not(None))
+    ends = _listed([(status.value,) for status in PayStatus])
+    return sa.text(_CALLS.format(ends=ends)).bindparams(since=since, until=until)
+
+
+# As above; the states are found from one to the next by the index, which DISTINCT would read from end to end.
+_CALLS: Final = """
+WITH RECURSIVE step(reached) AS (
+    SELECT min(reached) FROM call_record
+    UNION ALL
+    SELECT (SELECT min(reached) FROM call_record WHERE reached > step.reached) FROM step
+    WHERE reached IS NOT NULL
+), ending(status) AS (VALUES {ends})
+SELECT step.reached, ending.status, (
+    SELECT count(*) || ' ' || coalesce(sum(ms), 0) FROM call_record
+    WHERE call_record.reached = step.reached AND call_record.status = ending.status
+    AND ended_at >= :since AND ended_at < :until
+) FROM step CROSS JOIN ending WHERE step.reached IS NOT NULL
+"""
 
 
 # -- the gateway --------------------------------------------------------------------------------------
@@ -184,18 +186,11 @@ def _answers(states: Sequence[str], since: str, until: str) -> sa.ColumnElement[
     )
 
 
-def _together(column: sa.ColumnElement[int]) -> sa.ColumnElement[str]:
-    """How many rows, and a column's sum, as one text: a subquery has one value; two would read all twice."""
-    count, total = sa.func.count(), sa.func.coalesce(sa.func.sum(column), 0)
-    return sa.cast(count, sa.String) + " " + sa.cast(total, sa.String)
+def _listed(values: Iterable[tuple[str, ...]]) -> str:
+    """Words of our own as the rows of VALUES."""
+    return ", ".join(f"({', '.join(map(repr, each))})" for each in values)
 
 
 def _apart(both: str) -> tuple[int, int]:
     count, total = both.split()
     return int(count), int(total)
-
-
-def _listed(name: str, columns: dict[str, type[Any]], values: Sequence[tuple[Any, ...]]) -> sa.CTE:
-    """Values as a table of a query."""
-    shape = [sa.column(column, kind) for column, kind in columns.items()]
-    return sa.values(*shape, name=name).data(list(values)).cte(name)

@@ -1,7 +1,7 @@
 """Periods of whole days in Tehran, and how one is cut into the spans of a chart. Pure: `now` is given.
 
-Months are the calendar's of the page's language, Jalali or Gregorian; `this-month` and `last-month` are Jalali
-in both, as the books of a shop in Iran are. Weeks begin on Saturday.
+Months are those of the page's language, Jalali or Gregorian; `this-month` and `last-month` are Jalali in both,
+as the books of a shop in Iran are. Weeks begin on Saturday.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _MONTHS: Final = (1, 2, 3, 6, 12, 24, 60)  # in one span
 
 @dataclass(frozen=True, slots=True)
 class Period:
-    """From a day to a day, both included. monthly: a Jalali month, or its beginning; compared with another."""
+    """From a day to a day, both included. monthly: a Jalali month, or the beginning of one."""
 
     first: date
     last: date
@@ -93,7 +93,7 @@ def month_begins(day: date, language: str = "fa") -> date:
 
 
 def cut(period: Period, language: str) -> list[Span]:
-    """Hours of one day, days, weeks or months: what makes MOST spans or fewer. There is no gap between them."""
+    """Hours of one day, days, weeks or months: what makes MOST spans or fewer, without a gap between."""
     if period.days == 1:
         return list(_hours(period, language))
     starts = [period.first + number * _DAY for number in range(min(period.days, MOST + 1))]

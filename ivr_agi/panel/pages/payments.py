@@ -71,6 +71,7 @@ async def show_list(request: Request, given: Asked, *, refused: str = "", status
         "methods": _choices(language, tuple(Method), "method_"),
         "banks": " ".join(BANKS),
         "alone": False,
+        "open": _is_open(request, given),
         **_of_states(language),
     }
     if given.card:
@@ -78,6 +79,12 @@ async def show_list(request: Request, given: Asked, *, refused: str = "", status
     if request.headers.get("hx-request") and not request.headers.get("hx-history-restore-request"):
         return _part(request, values, wrong=wrong)
     return page(request, "payments.html", status, **values)
+
+
+def _is_open(request: Request, given: Asked) -> bool:
+    """Whether the rarer fields are shown: on a phone only if they are used, for they would fill the screen."""
+    used = any(given.given[name] for name in ("from", "to", "state", "method"))
+    return used or "Mobi" not in request.headers.get("user-agent", "")
 
 
 def _part(request: Request, values: Row, *, wrong: bool) -> Response:
