@@ -238,7 +238,7 @@ async def test_no_verdict_without_evidence(journal):
 
 async def test_each(journal, monkeypatch):
     """Read in pages, oldest first; by day."""
-    monkeypatch.setattr("ivr_agi.journal.PAGE", 3)
+    monkeypatch.setattr("ivr_agi.journal.queries.PAGE", 3)
     for number in range(7):
         await journal.reserve(new(f"O{number}"))
     assert [row["order_id"] for row in journal.each()] == [f"O{number}" for number in range(7)]

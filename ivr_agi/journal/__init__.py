@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import sqlalchemy as sa
 
 from ivr_agi import metrics
-from ivr_agi.journal import outbox, steps, velocity
+from ivr_agi.journal import outbox, queries, steps, velocity
 from ivr_agi.journal.engine import JournalError, cause, migrate, open_engine, rows
 from ivr_agi.journal.lease import LEASE, Lease, recover, register
 from ivr_agi.journal.owner import this_process
@@ -25,7 +25,6 @@ from ivr_agi.journal.tables import (
     Resolution,
     attempt,
     call_record,
-    history,
     make_key,
     pause,
     timestamp,
@@ -44,7 +43,6 @@ __all__ = [
 
 T = TypeVar("T")
 
-PAGE = 1000  # rows read at once: a long read holds up SQLite's writer
 READERS = 2  # threads
 
 
@@ -419,63 +417,29 @@ class Journal:
         self, *, order_id: str | None = None, state: str | None = None, limit: int | None = None
     ) -> list[dict[str, Any]]:
         """Attempts, newest first, as dictionaries of the table's columns."""
-        query = sa.select(attempt).order_by(attempt.c.id.desc()).limit(limit)
-        if order_id is not None:
-            query = query.where(attempt.c.order_id == order_id)
-        if state is not None:
-            query = query.where(attempt.c.state == state)
-        return self._rows(query)
+        return self._rows(queries.newest(order_id, state, limit))
 
     def each(self, since: str = "", until: str = "9999") -> Iterator[dict[str, Any]]:
         """Attempts begun from `since` until before `until` (ISO 8601, UTC), oldest first, read in pages."""
         last = 0
-        while True:
-            query = (
-                sa.select(attempt)
-                .where(attempt.c.id > last, attempt.c.created_at >= since, attempt.c.created_at < until)
-                .order_by(attempt.c.id)
-                .limit(PAGE)
-            )
-            page = self._rows(query)
+        while page := self._rows(queries.page(since, until, last)):
             yield from page
-            if len(page) < PAGE:
-                return
             last = page[-1]["id"]
 
     def same_card(self, attempt_id: int) -> list[dict[str, Any]]:
         """Attempts with the card of this one, newest first; none if it was written without a key."""
-        card = sa.select(attempt.c.card_hash).where(attempt.c.id == attempt_id).scalar_subquery()
-        query = sa.select(attempt).where(attempt.c.card_hash == card, attempt.c.card_hash != "")
-        return self._rows(query.order_by(attempt.c.id.desc()))
+        return self._rows(queries.of_same_card(attempt_id))
 
     def review(self, stuck_since: str) -> list[dict[str, Any]]:
         """What a person should look at, oldest first: unknown and suspicious payments.
 
         stuck_since: ISO 8601; what is `sent` and has not moved since then is listed, too.
         """
-        query = (
-            sa.select(attempt)
-            .where(
-                sa.or_(
-                    attempt.c.review != "",
-                    attempt.c.state == AttemptState.UNKNOWN,
-                    sa.and_(attempt.c.state == AttemptState.SENT, attempt.c.updated_at < stuck_since),
-                )
-            )
-            .order_by(attempt.c.id)
-        )
-        return self._rows(query)
+        return self._rows(queries.in_doubt(stuck_since))
 
     def attempt(self, attempt_id: int) -> tuple[dict[str, Any], list[dict[str, Any]]] | None:
         """One attempt with its history, oldest step first; None if there is none."""
-
-        def look(connection: sa.Connection) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-            lines = sa.select(history).where(history.c.attempt_id == attempt_id).order_by(history.c.id)
-            found = rows(connection, sa.select(attempt).where(attempt.c.id == attempt_id))
-            return found, rows(connection, lines)
-
-        found, lines = self._read(look)
-        return (found[0], lines) if found else None
+        return self._read(lambda connection: queries.with_history(connection, attempt_id))
 
 
 async def _in_time(answer: asyncio.Future[T]) -> T:

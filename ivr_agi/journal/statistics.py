@@ -1,8 +1,8 @@
 """What the panel counts: payments by time and outcome, the bank's codes, calls, how long the gateway took.
 
-Each function is on a connection and asks little: a question is answered by an index, not by reading rows, and
-to nothing is sorted, so that a month of a large shop takes some tens of milliseconds. Times are UTC in ISO 8601,
-from `since` on and before `until`. A payment counts when it began, a call when it ended, an answer when it came.
+Each function is on a connection and asks little: a question is answered by an index, not by reading rows, so
+that a month of a large shop takes some tens of milliseconds. Times are UTC in ISO 8601, from `since` on and
+before `until`. A payment counts when it began, a call when it ended, an answer when it came.
 """
 
 from __future__ import annotations
@@ -106,8 +106,8 @@ def codes(connection: sa.Connection, since: str, until: str) -> dict[str, int]:
 
     Also what a person has settled since, as far as the bank had given a code.
     """
-    found = connection.execute(codes_query(since, until)).tuples()
-    return dict(sorted(found, key=lambda each: (-each[1], each[0])))
+    found = connection.execute(codes_query(since, until))
+    return {code: int(count) for code, count in sorted(found, key=lambda each: (-each[1], each[0]))}
 
 
 def codes_query(since: str, until: str) -> sa.Select[Any]:
@@ -159,10 +159,13 @@ SELECT step.reached, ending.status, (
 def gateway(connection: sa.Connection, since: str, until: str) -> dict[str, dict[int, int]]:
     """How long each of SERVICES took: milliseconds, two digits of them from 100 on, rounded down -> answers.
 
-    An `otp-v2` of which nobody can say what became of it has no time, a `pay` has the one that we waited.
+    What was not answered in time, or not clearly, counts with the time that we waited.
     """
     return {
-        service: dict(connection.execute(gateway_query(service, since, until)).tuples().all())
+        service: {
+            int(least): int(count)
+            for least, count in connection.execute(gateway_query(service, since, until))
+        }
         for service in SERVICES
     }
 

@@ -1,6 +1,6 @@
 """Periods of whole days in Tehran, and how one is cut into the spans of a chart. Pure: `now` is given.
 
-Months are those of the page's language, Jalali or Gregorian; `this-month` and `last-month` are Jalali in both,
+Months are those of the page's language, Jalali or Gregorian; `this-month` and `last-month` are always Jalali,
 as the books of a shop in Iran are. Weeks begin on Saturday.
 """
 
@@ -136,8 +136,8 @@ def _hours(period: Period, language: str) -> Iterator[Span]:
     while since < until:
         after = min(since + timedelta(hours=1), until)
         begins, ends = (f"{edge.astimezone(tehran()):%H:%M}" for edge in (since, after))
-        name = figures.digits(f"{begins}–{ends}", language)
-        yield Span(_text(since), _text(after), figures.digits(begins, language), name)
+        begins, ends = figures.digits(begins, language), figures.digits(ends, language)
+        yield Span(_text(since), _text(after), begins, _from_to(begins, ends, language))
         since = after
 
 
@@ -157,8 +157,11 @@ def day_names(first: date, last: date, language: str) -> str:
     """One day in words, several by their first and last one."""
     if first == last:
         return figures.long_day(first, language)
-    to = "تا" if language == "fa" else "to"
-    return f"{figures.day(first, language)} {to} {figures.day(last, language)}"
+    return _from_to(figures.day(first, language), figures.day(last, language), language)
+
+
+def _from_to(begins: str, ends: str, language: str) -> str:
+    return f"{begins} {'تا' if language == 'fa' else 'to'} {ends}"
 
 
 def _month(day: date, language: str) -> str:

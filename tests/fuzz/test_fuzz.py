@@ -15,11 +15,11 @@ from targets import TARGETS, write_exchange
 HERE = Path(__file__).parent
 TIMES = int(os.environ.get("FUZZ_TIMES", "1"))  # more: as many times the examples, and others each time
 EXAMPLES = {
-    "answers": 800,
-    "http": 300,
+    "answers": 400,
+    "http": 150,
     "order": 400,
     "wire": 400,
-    "environment": 500,
+    "environment": 250,
     "command": 300,
     "settlement": 300,
 }

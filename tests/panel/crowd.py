@@ -70,6 +70,49 @@ def fill(url, payments=100_000, seed=1, now=None):
     return moments[-1]
 
 
+def add(journal, **given):
+    """Put one attempt into a journal, with its first step and its last. Returns its id.
+
+    given: columns, or note: what the last step says; what the database asks of a state is filled in.
+    """
+    note = given.pop("note", "")
+    at = given.setdefault("created_at", "2026-11-28T09:04:05.123+00:00")
+    state = given.setdefault("state", "paid")
+    row = {
+        "order_id": "A-1",
+        "method": "ivr",
+        "amount": 50_000,
+        "card": "603799******7893",
+        "mobile": "+989123456789",
+        "holds_order": state in HOLDING,
+        "ref_id": "123456789012" if state == "paid" else "",
+        "owner": OWNER,
+        "updated_at": at,
+    }
+    if state == "resolved":
+        row |= {
+            "resolution": "not-paid",
+            "resolved_by": "reza",
+            "resolved_at": at,
+            "evidence": "the bank's list",
+        }
+    row |= given
+    row["last_four"] = row["card"][-4:]
+    came = ["created"] + [state] * (state != "created")
+
+    def write(connection):
+        attempt_id = connection.execute(sa.insert(attempt).values(row).returning(attempt.c.id)).scalar_one()
+        steps = [
+            {"attempt_id": attempt_id, "at": at, "state": each, "note": "", "owner": OWNER, "key": make_key()}
+            for each in came
+        ]
+        steps[-1]["note"] = note
+        connection.execute(sa.insert(history), steps)
+        return attempt_id
+
+    return journal.now(write)
+
+
 def _payment(draw, attempt_id, begun):
     state = draw.choices(list(MIX), list(MIX.values()))[0]
     method = "web" if draw.random() < 0.2 else "ivr"

@@ -12,7 +12,7 @@ import re
 import shutil
 import socket
 import ssl
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import trustme
@@ -26,7 +26,7 @@ EXAMPLE = Path(__file__).parent.parent.parent / "docs/proxy/nginx.conf"
 # What Debian's own nginx.conf has around it, as far as it matters; bodies on disk have no place to go to.
 MAIN = """
 daemon off;
-master_process off;
+worker_processes 1;
 pid {folder}/nginx.pid;
 error_log {folder}/main.log info;
 events {{}}
@@ -90,13 +90,10 @@ async def open_proxied(folder, **given):
         proxied = Proxied(office, own, https, http)
         proxied.tls = _certify(own)
         (own / "ivr-agi.conf").write_text(example(own, http, https, port), encoding="utf-8")
-        process = await _start(binary, own, sockets)
         try:
-            yield proxied
+            async with _running(binary, own, sockets):
+                yield proxied
         finally:
-            process.terminate()
-            async with asyncio.timeout(10):
-                await process.wait()
             await office.panel.close()
             await web.stop()
 
@@ -112,10 +109,13 @@ def _certify(folder):
     return tls
 
 
-async def _start(binary, folder, sockets):
+@asynccontextmanager
+async def _running(binary, folder, sockets):
     kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     folders = " ".join(f"{kind}_temp_path {folder}/{kind};" for kind in kinds)
     (folder / "nginx.conf").write_text(MAIN.format(folder=folder, folders=folders), encoding="utf-8")
+    main_log = folder / "main.log"
+    main_log.touch()
     numbers = [each.fileno() for each in sockets]
     process = await asyncio.create_subprocess_exec(
         *(binary, "-e", folder / "main.log", "-p", folder, "-c", folder / "nginx.conf"),
@@ -125,8 +125,15 @@ async def _start(binary, folder, sockets):
     )
     for each in sockets:
         each.close()
-    await until(lambda: (folder / "nginx.pid").exists() or process.returncode is not None)
-    assert process.returncode is None, (folder / "main.log").read_text()
-    for kind in kinds:
-        shutil.rmtree(folder / kind)
-    return process
+    try:
+        # the master says that it begins its worker once it listens
+        await until(lambda: "start worker processes" in main_log.read_text() or process.returncode is not None)
+        assert process.returncode is None, main_log.read_text()
+        for kind in kinds:
+            shutil.rmtree(folder / kind)
+        yield
+    finally:
+        with suppress(ProcessLookupError):
+            process.terminate()
+        async with asyncio.timeout(10):
+            await process.wait()

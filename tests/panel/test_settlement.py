@@ -403,7 +403,7 @@ async def test_card_numbers_stay_nowhere(tmp_path, capfd):
         spooled = []
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("tempfile._TemporaryFileWrapper.__init__", lambda *_: spooled.append(1))
-            got = await upload(reza, WHOLE, f"/tmp/لیست {CARD}.csv")
+            got = await upload(reza, WHOLE, f"C:\\لیست {CARD}.csv")
             bad = await upload(
                 reza, WHOLE.replace("amount", CARD), f"{CARD}.csv", paid_status=CARD, heading_date=CARD
             )

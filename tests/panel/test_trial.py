@@ -615,6 +615,7 @@ class Stream:
     def __init__(self, app, path, **headers):
         self.app = app
         self.sent = b""
+        self.full = False  # whether no more goes out after the first event
         self.left = asyncio.Event()
         self.scope = {
             "type": "http",
@@ -643,6 +644,8 @@ class Stream:
             self.status = message["status"]
             self.headers = {name.decode(): value.decode() for name, value in message["headers"]}
         self.sent += message.get("body", b"")
+        if self.full and self.events():
+            await asyncio.Event().wait()
 
     def events(self):
         return [json.loads(text) for text in re.findall("^data: (.*)$", self.sent.decode(), re.MULTILINE)]
@@ -678,16 +681,20 @@ async def test_a_call_over_http(web, app, trial, monkeypatch):
     assert again.events()[0]["seq"] == stream.events()[-1]["seq"] + 1
 
 
-async def test_a_browser_that_goes_away_hangs_up(web, app, trial, monkeypatch):
-    """The server notices that nobody takes the events, and the call is over."""
+@pytest.mark.parametrize("full", [False, True], ids=["waiting", "sending"])
+async def test_a_browser_that_goes_away_hangs_up(web, app, trial, monkeypatch, full):
+    """The server notices at once that nobody takes the events, also amid one, and the call is over."""
     made = await web.post("/phone/calls", data=FORM)
     this = trial._calls[made.json()["id"]]
-    monkeypatch.setattr(this, "_dropped_limit", 0.0)
     stream = Stream(app, f"/phone/calls/{this.id}/events")
+    stream.full = full
     streaming = asyncio.create_task(stream.run())
     await until(stream.events)
     stream.left.set()
     await streaming
+    assert this._dropped
+    monkeypatch.setattr(this, "_dropped_limit", 0.0)
+    this._watch_for_a_listener()
     await until(lambda: this.ended)
     assert this.channel.variables["PAYSTATUS"] == "HANGUP"
 

@@ -23,9 +23,22 @@ def heard():
     return {clip.key: formats.read(SHIPPED / clip.path()) for clip in clips.clips()}
 
 
-def test_shipped_sounds_are_in_order():
-    """`ivr-agi sounds check` finds nothing: complete, in step with the script, good to hear."""
+def test_shipped_sounds_are_in_order(heard, monkeypatch):
+    """`ivr-agi sounds check` finds nothing: complete, in step with the script, good to hear; the manifest tells the levels that it measures."""
+    measured, lufs = {}, loudness.lufs
+
+    def listening(sound):
+        """Each is measured once: it takes most of the time."""
+        key = sound.rate, sound.samples.tobytes()
+        if key not in measured:
+            measured[key] = lufs(sound)
+        return measured[key]
+
+    monkeypatch.setattr(loudness, "lufs", listening)
     assert sounds.check(SHIPPED) == []
+    for key, entry in MANIFEST.items():
+        if entry["level"] is not None:
+            assert listening(heard[key]) == pytest.approx(entry["level"], abs=0.1)
 
 
 def test_shipped_sounds_are_small_enough_to_be_shipped():
@@ -47,12 +60,10 @@ def test_shipped_files_have_the_form_that_asterisk_plays(path):
     assert head == (b"RIFF", size - 8, b"WAVE", b"fmt ", 16, 1, 1, 8000, 16000, 2, 16, b"data", size - 44)
 
 
-def test_manifest_tells_length_and_level_of_each_file(heard):
+def test_manifest_tells_length_of_each_file(heard):
     assert len(MANIFEST) == len(FILES)
     for key, entry in MANIFEST.items():
         assert heard[key].duration_ms == entry["duration_ms"]
-        if entry["level"] is not None:
-            assert loudness.lufs(heard[key]) == pytest.approx(entry["level"], abs=0.1)
 
 
 def test_speech_is_equally_loud_and_the_music_softer():

@@ -193,12 +193,12 @@ def _result(request: Request, kept: Kept) -> Response:
     number = asked.get("page", "1")
     place = (int(number) - 1) * SHOWN if number.isascii() and number.isdigit() and len(number) < 5 else 0  # noqa: PLR2004
     place = max(place, 0) if only else 0
-    sections = []
+    classes = []
     for counted in kept.result.table:
         left = kept.left(counted.kind)
         if left and only in (None, counted.kind):
             shown = left[place : place + SHOWN] if only else left[:FIRST_SHOWN]
-            sections.append(
+            classes.append(
                 {
                     "kind": counted.kind.value,
                     "count": kept.count(counted),
@@ -211,7 +211,7 @@ def _result(request: Request, kept: Kept) -> Response:
         "settlement_result.html",
         kept=kept,
         result=kept.result,
-        sections=sections,
+        classes=classes,
         only=only.value if only else "",
         place=place,
         shown=SHOWN,

@@ -37,8 +37,8 @@ CODES_DRAWN: Final = 9  # the rest of them is one bar; the table has all
 DRAWN: Final = frozenset({"welcome", "confirm", "card", "pin", "pay"})
 COLOURS: Final = {
     "paid": "bar-paid", "declined": "bar-declined", "unknown": "bar-unknown", "failed": "bar-failed",
-    "not_paid": "series-2", "open": "series-5",
-    "hangup": "series-2", "no_input": "series-3", "refused": "series-4", "chose": "series-5",
+    "not_paid": "series-3", "open": "series-5",
+    "hangup": "series-3", "no_input": "series-4", "refused": "series-5", "chose": "series-2",
 }  # fmt: skip
 
 
