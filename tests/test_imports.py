@@ -38,6 +38,7 @@ MAY_IMPORT = {
     "panel": {
         "__version__",
         "export",
+        "flow",
         "hardening",
         "journal",
         "logs",

@@ -230,7 +230,8 @@ async def test_every_outcome(tmp_path, failing_disk, monkeypatch, form):
         assert_clean(page or b"-", "the journal, in the middle of a call")
     assert_files_clean(served.home)
     assert_files_clean(served.temp)
-    assert_clean(looked_at(served, monkeypatch), "ivr-agi journal")
+    printed = looked_at(served, monkeypatch)
+    assert_clean(printed, "ivr-agi journal")
     assert_clean(shown, "a page")
     assert_clean(told_shop, "a notice", *ALL)
     assert_clean(repr(served.orders.asked) + repr(served.orders.wrong), "an order look-up")
@@ -244,7 +245,7 @@ async def test_every_outcome(tmp_path, failing_disk, monkeypatch, form):
     assert len(served.gateway.requests) > 100
     assert_found(repr([request.body for request in served.gateway.requests]), *KEYED, SECRETS[0])
     assert search(served.log.replace("call.step", f"call.step {PIN}", 1)) == ["PIN, plain"]
-    assert AttemptState.PAID in looked_at(served, monkeypatch)
+    assert AttemptState.PAID in printed
 
 
 @pytest.mark.parametrize("misspelt", [f"{TOKEN}=1&", f"{TOKEN}={TOKEN}&"])

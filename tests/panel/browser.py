@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import os
 import shutil
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 import pytest
-from line import CARD
+from line import CARD, sample_card
 from panel.office import PASSWORD, open_office
 
 from ivr_agi.panel import showing
@@ -26,7 +26,10 @@ DESK = {"width": 1280, "height": 800}
 PHONE = {"width": 360, "height": 740}
 SIZES = {"desk": DESK, "phone": PHONE}
 LANGUAGES = ("fa", "en")
-COOKIE = {"httpOnly": True, "sameSite": "Strict"}
+# A page may be a refusal (403, 422), which is told to the console (files are seen to below); and a search that is
+# sent before the last one has answered takes its place.
+HARMLESS = ("Failed to load resource", "htmx:sendAbort", "htmx:afterRequest")
+PATIENCE = 15_000  # milliseconds for whatever a page is to come to
 # What a page does that its policy forbids is told to its console, and to this.
 WATCH = """
 addEventListener("securitypolicyviolation", (event) =>
@@ -42,43 +45,85 @@ def find_browser():
     return found
 
 
+class Browser:
+    """A browser without a window. What it has downloaded of ours, style and script, it keeps for the next test."""
+
+    def __init__(self, chromium):
+        self._chromium = chromium
+        self._idle = []
+        self.port = 0  # of the shops, one after the other: another one would be another site
+
+    async def take(self, *, fresh=False, **options):
+        """A page in a context of its own; fresh: of which nobody has made use, and nobody will."""
+        if self._idle and not (fresh or options):
+            return self._idle.pop()
+        context = await self._chromium.new_context(**options)
+        await context.add_init_script(WATCH)
+        page = await context.new_page()
+        page.set_default_timeout(PATIENCE)
+        return page
+
+    async def give_back(self, page):
+        """Whatever it knew of somebody is gone; the next one has his own session."""
+        await page.context.clear_cookies()
+        self._idle.append(page)
+
+
 @asynccontextmanager
 async def open_browser():
-    """A browser without a window. Nothing is downloaded: it is the machine's own."""
+    """Debian's Chromium. Nothing is downloaded."""
     program = find_browser()
     from playwright.async_api import async_playwright  # noqa: PLC0415 - only who has a browser needs it
 
     async with async_playwright() as playwright:
         sandbox = os.getuid() != 0  # the browser refuses to have one as root
-        browser = await playwright.chromium.launch(executable_path=program, chromium_sandbox=sandbox)
+        chromium = await playwright.chromium.launch(executable_path=program, chromium_sandbox=sandbox)
         try:
-            yield browser
+            yield Browser(chromium)
         finally:
-            await browser.close()
+            await chromium.close()
 
 
 class Person:
     """Somebody at a browser. page: what is before him; troubles: what the browser complained of."""
 
-    def __init__(self, url, context, page, language):
+    def __init__(self, url, page, language, *, kept):
         self.url = url
-        self.context = context
+        self.context = page.context
         self.page = page
         self.language = language
+        self.kept = kept  # whether his browser is for the next one, too
         self.troubles = []
-        context.on("console", self._heard)
-        context.on("weberror", lambda error: self.troubles.append(f"script: {error.error}"))
-        context.on("response", self._answered)
-        page.set_default_timeout(15_000)
+        self._listening = {
+            "console": self._heard,
+            "pageerror": lambda error: self.troubles.append(f"script: {error}"),
+            "response": self._answered,
+        }
+        for event, listener in self._listening.items():
+            page.on(event, listener)
 
     def _heard(self, message):
-        # A page may be a refusal (403, 422): that is told to the console, too. Files are seen to below.
-        if message.type in ("error", "warning") and not message.text.startswith("Failed to load resource"):
+        if message.type in ("error", "warning") and not message.text.startswith(HARMLESS):
             self.troubles.append(f"{message.type}: {message.text}")
 
     def _answered(self, response):
         if response.status >= 400 and response.request.resource_type != "document":
             self.troubles.append(f"{response.status}: {response.url}")
+
+    async def leave(self, browser):
+        """Leave the browser as it was found, at a page of the same site: another site's is another process."""
+        for event, listener in self._listening.items():
+            self.page.remove_listener(event, listener)
+        if self.kept:
+            await self.page.goto(f"{self.url}/static/icon.svg")
+            await browser.give_back(self.page)
+        else:
+            await self.context.close()
+
+    async def keep(self, name, value):
+        """Have a cookie of the panel's."""
+        cookie = {"name": name, "value": value, "url": self.url, "httpOnly": True, "sameSite": "Strict"}
+        await self.context.add_cookies([cookie])
 
     async def open(self, path):
         """Open a page of the panel by its path there."""
@@ -143,33 +188,36 @@ class Shop:
         self.people = []
         self._browser = browser
 
-    async def person(self, name="", *, language="fa", size=DESK, **context):
+    async def person(self, name="", *, language="fa", size=DESK, fresh=False, **options):
         """Somebody with a browser of his own; signed in, without the form, if he has a name."""
-        made = await self._browser.new_context(viewport=size, **context)
-        made.set_default_timeout(15_000)
-        await made.add_init_script(WATCH)
-        if language != "fa":
-            chosen = {**COOKIE, "name": LANGUAGE_COOKIE, "value": language, "url": self.url}
-            await made.add_cookies([chosen])
-        person = Person(self.url, made, await made.new_page(), language)
+        kept = not (fresh or options)
+        page = await self._browser.take(fresh=fresh, **options)
+        await page.set_viewport_size(size)
+        person = Person(self.url, page, language, kept=kept)
         self.people.append(person)
+        if language != "fa":
+            await person.keep(LANGUAGE_COOKIE, language)
         if name:
             cookie = await self.office.panel.sessions.sign_in(name, PASSWORD, "127.0.0.1")
-            await made.add_cookies([{**COOKIE, "name": SESSION_COOKIE, "value": cookie, "url": self.url}])
+            await person.keep(SESSION_COOKIE, cookie)
         return person
 
     async def close(self):
         for person in self.people:
-            with suppress(Exception):  # it may have crashed; the test has said so
-                await person.context.close()
+            await person.leave(self._browser)
 
 
 @asynccontextmanager
 async def open_shop(folder, browser, **given):
     """An office with its web server; settings by name."""
     async with open_office(folder, **given) as office:
-        web = Web("127.0.0.1", 0, Health(office.line.journal, lambda: True), office.panel)
+        health = Health(office.line.journal, lambda: True)
+        web = Web("127.0.0.1", browser.port, health, office.panel)
         port = await web.start()
+        if port is None:  # somebody else has taken it meanwhile
+            web = Web("127.0.0.1", 0, health, office.panel)
+            port = await web.start()
+        browser.port = port
         shop = Shop(office, f"http://127.0.0.1:{port}/panel", browser)
         try:
             yield shop
@@ -177,6 +225,17 @@ async def open_shop(folder, browser, **given):
             await shop.close()
             await office.panel.close()
             await web.stop()
+
+
+async def open_day(line):
+    """A day of the shop's: callers who paid, were declined, hung up; one payment that nobody knows the outcome of."""
+    for number in range(3):
+        await line.call(line.buyer(), f"amount={125_000 * (number + 1)}&order_id=F-140{number}")
+    poor, cut = sample_card("51", "610433"), sample_card("cut", "627353")
+    await line.call(line.buyer(poor), "amount=980000&order_id=F-1403")
+    await line.call(line.buyer(cut), "amount=2450000&order_id=F-1404")
+    await line.call({"confirm-amount": "2"}, "amount=40000&order_id=F-1405")
+    await line.call({}, "amount=40000&order_id=F-1406")
 
 
 __all__ = [

@@ -70,14 +70,24 @@ def fill(url, payments=100_000, seed=1, now=None):
     return moments[-1]
 
 
-def add(journal, **given):
-    """Put one attempt into a journal, with its first step and its last. Returns its id.
+def add(journal, *rows, **given):
+    """Put attempts into a journal, each with its first step and its last, in one transaction. Returns the last's id.
 
-    given: columns, or note: what the last step says; what the database asks of a state is filled in.
+    rows: columns of each, or note: what the last step says; given: of all. What the database asks of a state is
+    filled in.
     """
-    note = given.pop("note", "")
-    at = given.setdefault("created_at", "2026-11-28T09:04:05.123+00:00")
-    state = given.setdefault("state", "paid")
+
+    def write(connection):
+        for row in rows or ({},):
+            attempt_id = _put(connection, given | row)
+        return attempt_id
+
+    return journal.now(write)
+
+
+def _put(connection, given):
+    given = {"created_at": "2026-11-28T09:04:05.123+00:00", "state": "paid", "note": ""} | given
+    note, at, state = given.pop("note"), given["created_at"], given["state"]
     row = {
         "order_id": "A-1",
         "method": "ivr",
@@ -98,19 +108,14 @@ def add(journal, **given):
         }
     row |= given
     row["last_four"] = row["card"][-4:]
-    came = ["created"] + [state] * (state != "created")
-
-    def write(connection):
-        attempt_id = connection.execute(sa.insert(attempt).values(row).returning(attempt.c.id)).scalar_one()
-        steps = [
-            {"attempt_id": attempt_id, "at": at, "state": each, "note": "", "owner": OWNER, "key": make_key()}
-            for each in came
-        ]
-        steps[-1]["note"] = note
-        connection.execute(sa.insert(history), steps)
-        return attempt_id
-
-    return journal.now(write)
+    attempt_id = connection.execute(sa.insert(attempt).values(row).returning(attempt.c.id)).scalar_one()
+    steps = [
+        {"attempt_id": attempt_id, "at": at, "state": each, "note": "", "owner": OWNER, "key": make_key()}
+        for each in ["created"] + [state] * (state != "created")
+    ]
+    steps[-1]["note"] = note
+    connection.execute(sa.insert(history), steps)
+    return attempt_id
 
 
 def _payment(draw, attempt_id, begun):

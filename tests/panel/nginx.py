@@ -127,7 +127,9 @@ async def _running(binary, folder, sockets):
         each.close()
     try:
         # the master says that it begins its worker once it listens
-        await until(lambda: "start worker processes" in main_log.read_text() or process.returncode is not None)
+        await until(
+            lambda: "start worker processes" in main_log.read_text() or process.returncode is not None
+        )
         assert process.returncode is None, main_log.read_text()
         for kind in kinds:
             shutil.rmtree(folder / kind)

@@ -1,7 +1,9 @@
 """The door, the frame, and the small pages of the panel, in a real browser."""
 
+import asyncio
+
 import pytest
-from line import until
+from line import CARD, Thinking, until
 from panel.browser import DESK, PHONE
 from panel.office import PASSWORD
 
@@ -66,7 +68,7 @@ async def test_signed_out_meanwhile(shop):
     """A form of somebody whose session is over is refused, with the way back in; nothing is sent."""
     sara = await shop.person("sara")
     await sara.open("/charge")
-    await sara.fill_in("A-1", "50000", "09123456789", "6037991234567893")
+    await sara.fill_in("A-1", "50000", "09123456789", CARD)
     await sara.context.clear_cookies()
     await sara.button("charge.begin").click()
     await sara.sees("trouble.signed_out")
@@ -79,21 +81,17 @@ async def test_signed_out_meanwhile(shop):
 @pytest.mark.parametrize(("language", "size"), [("fa", PHONE), ("en", DESK)], ids=["fa-phone", "en-desk"])
 async def test_live_calls(shop, language, size):
     """A call comes, is asked for its card, and goes: the page shows each by itself, with masks only."""
-    from line import Thinking  # noqa: PLC0415
-
     reza = await shop.person("reza", language=language, size=size)
     await reza.open("/live")
     await reza.sees("live.none")
     pin = Thinking("")
     channel = await shop.line.dial(shop.line.buyer(enter_pin=pin), "amount=50000&order_id=L-1")
-    import asyncio  # noqa: PLC0415
-
     calling = asyncio.create_task(channel.run())
     await pin.asked.wait()
     await reza.page.get_by_role("cell", name="L-1").wait_for()
     await reza.page.get_by_text(reza.say("live.state_pin"), exact=True).first.wait_for()
     shown = await reza.page.content()
-    assert "6037991234567893" not in shown
+    assert CARD not in shown
     assert "9123456789" not in shown
     channel.hang_up()
     pin.go_on.set()

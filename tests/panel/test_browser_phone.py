@@ -1,7 +1,6 @@
 """The phone in the browser: a whole trial call, with its sound, its keys and its text message."""
 
-import re,time
-T=time.time()
+import re
 
 import pytest
 from line import until
@@ -17,7 +16,15 @@ HTMLMediaElement.prototype.play = function () {
   return play.call(this);
 };
 """
-BEFORE_THE_CARD = ["welcome", "amount-is", "numbers/50", "numbers/thousand", "rial", "confirm-amount", "enter-card"]
+BEFORE_THE_CARD = [
+    "welcome",
+    "amount-is",
+    "numbers/50",
+    "numbers/thousand",
+    "rial",
+    "confirm-amount",
+    "enter-card",
+]
 
 
 class Overheard:
@@ -29,7 +36,6 @@ class Overheard:
         page.on("request", self._asked)
 
     def _asked(self, request):
-        print(time.time()-T, request.url[-30:], request.post_data)
         if found := re.search(r"/phone/sounds/\w+/(.+)\.wav$", request.url):
             self.sounds.append(found[1])
         elif request.url.endswith("/played"):
@@ -39,7 +45,7 @@ class Overheard:
 @pytest.mark.parametrize(("language", "size"), [("fa", PHONE), ("en", DESK)], ids=["fa-phone", "en-desk"])
 async def test_a_trial_call(shop, language, size):
     """Call, 1, a card keyed into the question for it, the PIN of the text message: paid, and nothing real was touched."""
-    sara = await shop.person("sara", language=language, size=size)
+    sara = await shop.person("sara", language=language, size=size, fresh=True)
     await sara.context.add_init_script(QUICKLY)
     heard = Overheard(sara.page)
     await sara.open("/phone")

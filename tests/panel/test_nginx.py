@@ -6,10 +6,9 @@ from contextlib import asynccontextmanager
 
 import httpx
 import pytest
-from line import CARD, until
+from line import CARD, Thinking, until
 from panel.nginx import open_proxied
 from panel.office import PASSWORD
-from panel.test_charge import settled  # noqa: F401
 
 CALLER = "127.0.0.2"  # a browser's address, not the proxy's
 
@@ -32,7 +31,9 @@ async def visiting(proxied, **headers):
 async def sign_in(client, name="mina", password=PASSWORD):
     form = await client.get("/panel/login")
     fields = {"csrf": hidden(form, "csrf"), "name": name, "password": password}
-    return await client.post("/panel/login", data=fields, headers={"Origin": str(client.base_url).rstrip("/")})
+    return await client.post(
+        "/panel/login", data=fields, headers={"Origin": str(client.base_url).rstrip("/")}
+    )
 
 
 def hidden(page, name):
@@ -60,7 +61,16 @@ async def test_signed_in_by_https(proxied):
 
 @pytest.mark.parametrize(
     "path",
-    ["/metrics", "/healthz", "/readyz", "//metrics", "/panel/../metrics", "/panel/%2e%2e/metrics", "/panelled", "/x"],
+    [
+        "/metrics",
+        "/healthz",
+        "/readyz",
+        "//metrics",
+        "/panel/../metrics",
+        "/panel/%2e%2e/metrics",
+        "/panelled",
+        "/x",
+    ],
 )
 async def test_nothing_but_the_panel(proxied, path):
     """Health and metrics are not there, by whatever way one asks; nor is anything else."""
@@ -101,12 +111,14 @@ async def test_events_arrive_at_once(proxied):
         async with client.stream("GET", "/panel/live/events", timeout=15) as stream:
             lines = stream.aiter_lines()
             assert "retry: 3000" in [await anext(lines) for _ in range(2)]
-            channel = await line.dial({}, "amount=50000&order_id=L-1")
+            thinking = Thinking("")
+            channel = await line.dial(line.buyer(enter_card=thinking), "amount=50000&order_id=L-1")
             calling = asyncio.create_task(channel.run())
             async for each in lines:
                 if "L-1" in each:
                     break
             channel.hang_up()
+            thinking.go_on.set()
             await calling
 
 
@@ -172,7 +184,9 @@ async def test_what_is_written_down(proxied):
         await until(lambda: proxied.office.line.gateway.charges)
         await client.get("/panel/payments?order=ORDER-77&mobile=09123456789&card=7893")
         await client.get("/metrics?order=ORDER-77")
-    assert re.search(rf"^{CALLER} \[[^]]+\] POST /panel/charge HTTP/1.1 303 ", proxied.access_log, re.MULTILINE)
+    assert re.search(
+        rf"^{CALLER} \[[^]]+\] POST /panel/charge HTTP/1.1 303 ", proxied.access_log, re.MULTILINE
+    )
     assert "GET /panel/payments HTTP" in proxied.access_log
     for secret in (CARD, pin, "ORDER-77", "9123456789", PASSWORD, "?"):
         assert secret not in proxied.logs()

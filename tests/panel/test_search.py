@@ -227,8 +227,8 @@ def test_digits_of_any_script(year):
 def test_pages(year):
     """Page by page everything comes once, also where many have the same time and others come meanwhile."""
     journal, _ = year
-    for number in range(9):
-        crowd.add(journal, order_id=f"same-{number}", created_at="2027-01-01T00:00:00.000+00:00")
+    same = [{"order_id": f"same-{number}"} for number in range(30)]
+    crowd.add(journal, *same, created_at="2027-01-01T00:00:00.000+00:00")
     expected = [row["id"] for row in journal._read(lambda c: search.find(c, Filter(), limit=1000))]
     seen, before = [], None
     while page := journal._read(lambda c, before=before: search.find(c, Filter(), before, 60)):

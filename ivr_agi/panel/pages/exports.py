@@ -10,7 +10,6 @@ import asyncio
 import csv
 import io
 import time
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -32,10 +31,11 @@ from ivr_agi.panel.showing import language_of, say
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
+    import sqlalchemy as sa
     from starlette.requests import Request
 
     from ivr_agi.journal import Journal
-    from ivr_agi.journal.search import Filter
+    from ivr_agi.journal.search import Filter, Place
     from ivr_agi.panel.asked import Asked
 
 log = structlog.get_logger()
@@ -71,10 +71,10 @@ class Exports:
         given = asked.read(request.query_params, request.url.query)
         if given.errors or given.card:
             return await self._show_list(request, given)
-        wanted = _until_now(given.wanted)
         journal: Journal = request.app.state.panel.journal
-        await _record(request, given, "CSV", await journal.look(partial(search.count, wanted=wanted)))
-        return StreamingResponse(_csv(journal, wanted), headers=_named("csv", CSV))
+        count, before = await journal.look(partial(_extent, wanted=given.wanted))
+        await _record(request, given, "CSV", count)
+        return StreamingResponse(_csv(journal, given.wanted, before), headers=_named("csv", CSV))
 
     async def excel(self, request: Request) -> Response:
         """The same for Excel, in the page's language."""
@@ -85,9 +85,8 @@ class Exports:
         if self._turn.locked():
             return await self._show_list(request, given, refused=say("payments.busy", language), status=429)
         async with self._turn:
-            wanted = _until_now(given.wanted)
             journal: Journal = request.app.state.panel.journal
-            count = await journal.look(partial(search.count, wanted=wanted))
+            count, before = await journal.look(partial(_extent, wanted=given.wanted))
             if count > MOST_IN_EXCEL:
                 numbers = {
                     "most": figures.number(MOST_IN_EXCEL, language),
@@ -98,17 +97,23 @@ class Exports:
             await _record(request, given, "Excel", count)
             with TemporaryDirectory(prefix="ivr-agi-") as folder:
                 sheet = Sheet(Path(folder), language)
-                async for row in _rows(journal, wanted):
+                async for row in _rows(journal, given.wanted, before):
                     sheet.add(row)
                 content = await asyncio.to_thread(sheet.close)
         return Response(content, headers=_named("xlsx", EXCEL))
 
 
-async def _rows(journal: Journal, wanted: Filter) -> AsyncIterator[dict[str, Any]]:
-    """All that is found, newest first. After a bit of work the others on the loop have their turn."""
-    place: search.Place | None = None
+def _extent(connection: sa.Connection, wanted: Filter) -> tuple[int, Place | None]:
+    """How many are found, and the place right after the newest: what comes meanwhile is not among them."""
+    newest = search.find(connection, wanted, limit=1)
+    after = (newest[0]["created_at"], newest[0]["id"] + 1) if newest else None
+    return search.count(connection, wanted), after
+
+
+async def _rows(journal: Journal, wanted: Filter, before: Place | None) -> AsyncIterator[dict[str, Any]]:
+    """What is found before a place, newest first. After a bit of work others on the loop have their turn."""
     while True:
-        rows = await journal.look(partial(search.find, wanted=wanted, before=place, limit=PAGE))
+        rows = await journal.look(partial(search.find, wanted=wanted, before=before, limit=PAGE))
         since = time.perf_counter()
         for row in rows:
             yield row
@@ -117,10 +122,10 @@ async def _rows(journal: Journal, wanted: Filter) -> AsyncIterator[dict[str, Any
                 since = time.perf_counter()
         if len(rows) < PAGE:
             return
-        place = (rows[-1]["created_at"], rows[-1]["id"])
+        before = (rows[-1]["created_at"], rows[-1]["id"])
 
 
-async def _csv(journal: Journal, wanted: Filter) -> AsyncIterator[str]:
+async def _csv(journal: Journal, wanted: Filter, before: Place | None) -> AsyncIterator[str]:
     """The file in pieces. One that the journal breaks off ends in the middle: nobody takes it for whole."""
     piece = io.StringIO(newline="")
     piece.write(BOM)
@@ -128,7 +133,7 @@ async def _csv(journal: Journal, wanted: Filter) -> AsyncIterator[str]:
     writer.writeheader()
     written = 0
     try:
-        async for row in _rows(journal, wanted):
+        async for row in _rows(journal, wanted, before):
             writer.writerow(row | {name: no_formula(row[name]) for name in GUARDED})
             written += 1
             if written % PAGE == 0:
@@ -139,12 +144,6 @@ async def _csv(journal: Journal, wanted: Filter) -> AsyncIterator[str]:
         log.error("panel.export_broken", rows=written, error=str(error))
         raise
     yield piece.getvalue()
-
-
-def _until_now(wanted: Filter) -> Filter:
-    """Without what begins meanwhile: what was counted is what is written."""
-    now = timestamp()
-    return replace(wanted, last=min(wanted.last, now) if wanted.last else now)
 
 
 async def _record(request: Request, given: Asked, kind: str, count: int) -> None:

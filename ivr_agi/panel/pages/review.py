@@ -62,14 +62,15 @@ class Review:
         number = min(int(asked), last) if asked.isascii() and asked.isdigit() and len(asked) < 7 else 1  # noqa: PLR2004
         number = max(number, 1)
         home = path(request, "review")
+        rows = [_shown(row, now) for row in found[(number - 1) * SHOWN : number * SHOWN]]
         return page(
             request,
             "review.html",
-            rows=[_shown(row, now) for row in found[(number - 1) * SHOWN : number * SHOWN]],
+            rows=rows,
+            reasons=sorted({row["why"] or "unknown" for row in rows}),
             waiting=len(found),
             rials=sum(row["amount"] for row in found),
-            oldest=_seconds(found[0], now) if found else 0,
-            first=(number - 1) * SHOWN + 1,
+            oldest=max((_seconds(row, now) for row in found), default=0),
             before=f"{home}?page={number - 1}" if number > 1 else None,
             after=f"{home}?page={number + 1}" if number < last else None,
         )

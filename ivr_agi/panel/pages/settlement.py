@@ -32,12 +32,16 @@ from ivr_agi.settlement.letters import printable
 from ivr_agi.settlement.reading import Settled, UnreadableList
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from starlette.requests import Request
     from starlette.responses import Response
 
     from ivr_agi.panel.lists import Kept
     from ivr_agi.settlement.judging import Attempt, Entry
     from ivr_agi.settlement.notes import Note
+
+    Handler = Callable[[Request], Awaitable[Response]]
 
 FIRST_SHOWN: Final = 20  # entries of a kind on the page with all kinds
 SHOWN: Final = 100  # on the page with one
@@ -55,7 +59,7 @@ def routes() -> list[Route]:
     one = "/settlement/{id}"
     return [
         Route("/settlement", guarded(pages.show, May.RESOLVE), name="settlement"),
-        Route("/settlement", guarded(pages.upload, May.RESOLVE, upload=True), methods=["POST"]),
+        Route("/settlement", _closing(guarded(pages.upload, May.RESOLVE, upload=True)), methods=["POST"]),
         Route(one, guarded(pages.show_result, May.RESOLVE), name="settlement_result"),
         Route(f"{one}/apply", guarded(pages.apply, May.RESOLVE), methods=["POST"], name="settlement_apply"),
     ]
@@ -74,10 +78,7 @@ class Settlement:
     async def upload(self, request: Request) -> Response:
         """Read the list and lead to its result."""
         file = request.state.form.get("file")
-        try:
-            content = await file.read() if isinstance(file, UploadFile) else b""
-        finally:
-            await request.state.form.close()
+        content = await file.read() if isinstance(file, UploadFile) else b""
         name = _file_name(file.filename) if isinstance(file, UploadFile) else ""
         errors: dict[str, str] = {}
         question = _question(request, content, errors)
@@ -116,6 +117,19 @@ class Settlement:
 
     def _find(self, request: Request) -> Kept | None:
         return self._lists.find(request.state.user.name, request.path_params["id"])
+
+
+def _closing(handler: Handler) -> Handler:
+    """Let go of the file, whatever becomes of the request: also of one that nobody was allowed to send."""
+
+    async def answer(request: Request) -> Response:
+        try:
+            return await handler(request)
+        finally:
+            if form := getattr(request.state, "form", None):
+                await form.close()
+
+    return answer
 
 
 # -- what is read -----------------------------------------------------------------------------------------
@@ -210,6 +224,7 @@ def _result(request: Request, kept: Kept) -> Response:
         request,
         "settlement_result.html",
         kept=kept,
+        applied=kept.applied,
         result=kept.result,
         classes=classes,
         only=only.value if only else "",
