@@ -3,9 +3,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 # what is run a second time with its journal on a real PostgreSQL
-ON_POSTGRESQL := $(addprefix tests/test_,journal.py ledger.py lease.py late_truth.py limits.py server.py transitions.py flow.py)
+ON_POSTGRESQL := $(addprefix tests/test_,journal.py ledger.py lease.py late_truth.py limits.py server.py transitions.py flow.py) \
+  $(addprefix tests/panel/test_,accounts.py search.py statistics.py)
 
-.PHONY: help demo test fuzz bench-flood listen torture test-old-asterisk check lint format lock sbom audit sounds picture clean
+.PHONY: help demo test fuzz bench-flood bench-panel listen torture test-old-asterisk check lint format lock sbom audit sounds picture clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -18,7 +19,7 @@ test: export PYTHONDONTWRITEBYTECODE =
 test: .venv/made  ## everything: style, types, all tests, a real Asterisk among them
 	@# style and types need nothing of Debian's, and fill the time that its packages are waited for
 	tools/together "make --no-print-directory lint" \
-	  "tools/debian-packages espeak-ng gcc libc6-dev mmdebstrap openssl postgresql sip-tester stunnel4 systemd && \
+	  "tools/debian-packages chromium-headless-shell espeak-ng gcc libc6-dev mmdebstrap nginx-light openssl postgresql sip-tester stunnel4 systemd && \
 	  tools/together tools/promtool tools/docker-compose"
 	@# calls wait more than they work, and are timed: they come first
 	tools/together "$(BIN)/pytest -n 3 --dist worksteal --ignore tests/asterisk" \
@@ -32,6 +33,9 @@ fuzz: .venv/dev  ## what others send, by coverage-guided fuzzers: FUZZ_SECONDS f
 
 bench-flood: .venv/dev  ## what a flood costs those who pay: five minutes; as root, on two cores
 	$(BIN)/python benchmarks/flood.py
+
+bench-panel: .venv/dev  ## how long the panel's pages take with 100,000 payments
+	$(BIN)/python benchmarks/panel.py
 
 listen: .venv/dev  ## what a recogniser makes of the voices, on a telephone line
 	$(BIN)/python benchmarks/listening.py

@@ -7,7 +7,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from ivr_agi.journal.engine import rows
-from ivr_agi.journal.tables import AttemptState, attempt, history
+from ivr_agi.journal.tables import IN_DOUBT, AttemptState, attempt, history
 
 PAGE: Final = 1000  # rows read at once: a long read holds up SQLite's writer
 
@@ -41,17 +41,11 @@ def of_same_card(attempt_id: int) -> sa.Select[Any]:
 
 def in_doubt(stuck_since: str) -> sa.Select[Any]:
     """Unknown and suspicious attempts, oldest first, and what is `sent` and has not moved since then."""
-    return (
-        sa.select(attempt)
-        .where(
-            sa.or_(
-                attempt.c.review != "",
-                attempt.c.state == AttemptState.UNKNOWN,
-                sa.and_(attempt.c.state == AttemptState.SENT, attempt.c.updated_at < stuck_since),
-            )
-        )
-        .order_by(attempt.c.id)
+    waiting = sa.select(attempt.c.id).where(sa.text(IN_DOUBT))  # in the very words of its index
+    stuck = sa.select(attempt.c.id).where(
+        attempt.c.state == AttemptState.SENT, attempt.c.updated_at < stuck_since
     )
+    return sa.select(attempt).where(attempt.c.id.in_(sa.union_all(waiting, stuck))).order_by(attempt.c.id)
 
 
 def with_history(

@@ -15,7 +15,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
 from ivr_agi.journal.engine import rows
-from ivr_agi.journal.tables import IN_DOUBT, OPEN, AttemptState, attempt, history
+from ivr_agi.journal.tables import IN_DOUBT, OPEN, AttemptState, attempt
 from ivr_agi.model import ascii_digits
 
 if TYPE_CHECKING:
@@ -72,22 +72,11 @@ def query(wanted: Filter, before: Place | None, limit: int) -> sa.Select[Any]:
     return asked.order_by(attempt.c.created_at.desc(), attempt.c.id.desc()).limit(limit)
 
 
-def one(connection: sa.Connection, attempt_id: int) -> dict[str, Any] | None:
-    """An attempt; None if there is none of that id."""
-    return next(iter(rows(connection, sa.select(attempt).where(attempt.c.id == attempt_id))), None)
-
-
 def place(connection: sa.Connection, attempt_id: int) -> Place | None:
     """Where an attempt stands in the order of `find`; None if there is none of that id."""
     asked = sa.select(attempt.c.created_at, attempt.c.id).where(attempt.c.id == attempt_id)
     found = connection.execute(asked).one_or_none()
     return None if found is None else (found.created_at, found.id)
-
-
-def history_of(connection: sa.Connection, attempt_id: int) -> list[dict[str, Any]]:
-    """The steps of an attempt, oldest first."""
-    steps = sa.select(history).where(history.c.attempt_id == attempt_id).order_by(history.c.id)
-    return rows(connection, steps)
 
 
 def count(connection: sa.Connection, wanted: Filter) -> int:

@@ -158,7 +158,6 @@ Index(
     sqlite_where=text(IN_DOUBT), postgresql_where=text(IN_DOUBT),
 )  # fmt: skip
 for _name, _column, _where in (
-    ("attempt_to_review", attempt.c.id, "review <> ''"),
     ("attempt_by_card", attempt.c.card_hash, "card_hash <> ''"),
     ("attempt_by_ref", attempt.c.ref_id, "ref_id <> ''"),
 ):

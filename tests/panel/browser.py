@@ -77,7 +77,11 @@ async def open_browser():
 
     async with async_playwright() as playwright:
         sandbox = os.getuid() != 0  # the browser refuses to have one as root
-        chromium = await playwright.chromium.launch(executable_path=program, chromium_sandbox=sandbox)
+        chromium = await playwright.chromium.launch(
+            executable_path=program,
+            chromium_sandbox=sandbox,
+            args=["--disable-gpu-compositing", "--disable-lcd-text"],
+        )
         try:
             yield Browser(chromium)
         finally:

@@ -78,11 +78,10 @@ async def test_wrong_pin_then_a_new_one(shop_with):
     assert len(shop.gateway.charges) == 1
 
 
-@pytest.mark.parametrize("language", ["fa", "en"])
-async def test_unknown(shop, language):
+async def test_unknown(shop):
     """Charged, and the answer was cut: never "not paid", but what is to be done; and the order is held."""
     cut = sample_card("cut")
-    sara = await shop.person("sara", language=language)
+    sara = await shop.person("sara")
     await sara.begin(card=cut)
     await sara.pay(shop.office.pin(cut))
     await sara.reads("charge.unknown_title")

@@ -19,7 +19,9 @@ async def test_the_demo_offers_the_panel():
             async def token():
                 return re.search(r'name="csrf" value="(\w+)"', (await client.get("login")).text)[1]
 
-            got = await client.post("login", data={"csrf": await token(), "name": "demo", "password": password})
+            got = await client.post(
+                "login", data={"csrf": await token(), "name": "demo", "password": password}
+            )
             assert got.url.path == "/panel/charge"
             terminal.type("h")
             await terminal.until(b"Enter ends the demo")

@@ -73,6 +73,14 @@ def test_a_month_is_compared_with_no_more_than_the_one_before():
     assert period.before(now)[1] == period.bounds[0]
 
 
+def test_what_is_over_is_compared_as_a_whole():
+    """On the first morning of a year, Esfand's 29 days with all of Bahman's 30, not with as much as has gone by."""
+    now = datetime(2027, 3, 21, 0, 30, tzinfo=TEHRAN)  # 1 Farvardin 1406
+    period = periods.named("last-month", now)
+    assert period.days == 29
+    assert period.before(now) == (Period(date(2027, 1, 21), date(2027, 2, 19)).bounds)
+
+
 def test_what_has_not_begun_is_compared_with_nothing():
     """Of tomorrow nobody knows."""
     tomorrow = Period(date(2026, 11, 29), date(2026, 11, 29))
@@ -110,10 +118,15 @@ def test_names_of_spans():
     assert weeks[0].name == "۱۴۰۵/۰۱/۰۲ تا ۱۴۰۵/۰۱/۰۷"
 
 
-def test_a_day_of_23_hours():
-    """When the clocks were put forward, a day had an hour less; no time is counted twice."""
-    spans = periods.cut(Period(date(2021, 3, 22), date(2021, 3, 22)), "en")
-    assert len(spans) == 23
+@pytest.mark.parametrize(
+    ("day", "hours"), [(date(2021, 3, 22), 23), (date(2021, 9, 21), 25), (date(1977, 10, 20), 25)]
+)
+def test_days_when_the_clocks_were_changed(day, hours):
+    """A day of 23 hours, of 25, and of 24 and a half: no time is left out, none is of the next day."""
+    period = Period(day, day)
+    spans = periods.cut(period, "en")
+    assert len(spans) == hours
+    assert (spans[0].since, spans[-1].until) == period.bounds
 
 
 some_day = st.dates(date(1921, 3, 21), date(2099, 12, 31))

@@ -29,7 +29,7 @@ ALONE = {
     "paid": ({"state": "paid"}, "attempt_by_state"),
     "declined": ({"state": "declined"}, "attempt_by_state"),
 }
-PARTIAL = {"attempt_in_doubt", "attempt_to_review"}  # have no more than what is in doubt
+PARTIAL = {"attempt_in_doubt"}  # has no more than what is in doubt
 DAYS = {"first": "2026-06-01T00:00:00.000+00:00", "last": "2026-06-30T00:00:00.000+00:00"}
 ENDED = ("2026-06-20T10:00:00.000+00:00", 77)
 

@@ -3,7 +3,7 @@
 import html
 import random
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from line import until
@@ -192,6 +192,21 @@ async def test_gateway(shop):
     assert pay[:2] == ["Paying", "1"]
 
 
+async def test_the_gateways_times_of_several_days_are_kept_for_a_minute(shop, monkeypatch):
+    """A reload does not count them anew, a minute later they are; those of one day are never kept."""
+    attempt_id = put(shop, 1)
+    reza = await shop.signed_in("reza")
+    reza.client.cookies.set("ivr-agi-language", "en")
+    seen = []
+    for seconds in (0, 59, 61):
+        answered(shop.line.journal, attempt_id, "paid", 100, at=MORNING)
+        monkeypatch.setattr(today, "clock", lambda later=seconds: NOW + timedelta(seconds=later))
+        several = await reza.get("/today?period=7-days")
+        one = await reza.get("/today?period=today")
+        seen.append((table(several, "latency")[1][1], table(one, "latency")[1][1]))
+    assert seen == [("1", "1"), ("1", "2"), ("3", "3")]
+
+
 async def test_real_calls(office):
     """One who pays, one who hangs up at the card, one who keys nothing at the PIN: each ends where he was."""
     line = office.line
@@ -235,6 +250,7 @@ async def test_compared_with_the_day_before(shop):
         put(shop, number, at=YESTERDAY, amount=200)
     put(shop, 25, at="2026-11-27T08:30:00.000+00:00", amount=10**9)
     put(shop, 26, "declined", code="51")
+    put(shop, 27, "failed")  # before `pay`: no part of the rate
     text = html.unescape((await opened(shop)).text)
     assert "Paid: 50% more than yesterday until this time (15 against 10)" in text
     assert "Sum received: 25% less than yesterday until this time (1,500 rials against 2,000 rials)" in text

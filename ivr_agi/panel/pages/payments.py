@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from starlette.routing import Route
 
 from ivr_agi import prompts
-from ivr_agi.journal import AttemptState, people, search
+from ivr_agi.journal import AttemptState, people, queries, search
 from ivr_agi.journal.search import STATES, Filter, Place
 from ivr_agi.journal.tables import OPEN
 from ivr_agi.model import BANKS, Method
@@ -82,7 +82,7 @@ async def show_list(request: Request, given: Asked, *, refused: str = "", status
 
 
 def _is_open(request: Request, given: Asked) -> bool:
-    """Whether the rarer fields are shown: on a phone only if they are used, for they would fill the screen."""
+    """Whether the rarer fields are shown: on a phone only where they are used, or they would fill it."""
     used = any(given.given[name] for name in ("from", "to", "state", "method"))
     return used or "Mobi" not in request.headers.get("user-agent", "")
 
@@ -174,14 +174,15 @@ async def show_payment(request: Request) -> Response:
 
 def _all_of(connection: sa.Connection, attempt_id: int) -> dict[str, Any] | None:
     """One attempt, its history, its entries of the audit log, and others that it has to do with."""
-    row = search.one(connection, attempt_id)
-    if row is None:
+    known = queries.with_history(connection, attempt_id)
+    if known is None:
         return None
+    row, steps = known
     same_order = search.find(connection, Filter(order=row["order_id"]), limit=OTHERS + 1)
     same_card = search.of_card(connection, row["card_hash"], OTHERS + 1) if row["card_hash"] else []
     return {
         "row": row,
-        "steps": search.history_of(connection, attempt_id),
+        "steps": steps,
         "entries": people.entries(connection, attempt_id=attempt_id),
         "same_order": [other for other in same_order if other["id"] != attempt_id][:OTHERS],
         "same_card": [other for other in same_card if other["id"] != attempt_id][:OTHERS],

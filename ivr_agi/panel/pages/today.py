@@ -23,7 +23,7 @@ from ivr_agi.panel.periods import NAMES, Period, Span, cut, day_names, named
 from ivr_agi.panel.showing import language_of, page, path, say
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from markupsafe import Markup
     from starlette.requests import Request
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from ivr_agi.panel.charts import Latency
 
+KEPT_FOR: Final = 60  # seconds that the gateway's times of several days are kept
 ENOUGH: Final = 10  # payments in the period before: of fewer a percentage says nothing
 CODES_DRAWN: Final = 9  # the rest of them is one bar; the table has all
 # Steps that are drawn even if no call has ended there; the table has all.
@@ -44,7 +45,7 @@ COLOURS: Final = {
 
 def routes() -> list[Route]:
     """Of this module."""
-    return [Route("/today", guarded(show, May.COUNT), name="today")]
+    return [Route("/today", guarded(partial(show, Kept()), May.COUNT), name="today")]
 
 
 def clock() -> datetime:
@@ -52,7 +53,23 @@ def clock() -> datetime:
     return datetime.now(UTC)
 
 
-async def show(request: Request) -> Response:
+class Kept:
+    """What takes longest to count, for a minute: whoever reloads the page, or turns its language, has it."""
+
+    def __init__(self) -> None:
+        self._found: dict[object, tuple[float, Any]] = {}
+
+    async def get(self, key: object, ask: Callable[[], Awaitable[Any]]) -> Any:
+        """What was found for the key, if that is not too old; else ask."""
+        now = clock().timestamp()
+        self._found = {each: found for each, found in self._found.items() if now - found[0] < KEPT_FOR}
+        if key not in self._found:
+            found = await ask()
+            self._found[key] = now, found
+        return self._found[key][1]
+
+
+async def show(kept: Kept, request: Request) -> Response:
     """The figures of a period: period=NAME, or from=DAY and to=DAY."""
     now, language = clock(), language_of(request)
     asked = {name: request.query_params.get(name, "").strip()[:30] for name in ("period", "from", "to")}
@@ -68,7 +85,7 @@ async def show(request: Request) -> Response:
     if period is None:
         return page(request, "today.html", 422, **shown)
     spans = cut(period, language)
-    counted = await _count(request.app.state.panel.journal.look, period, spans, now)
+    counted = await _count(request.app.state.panel.journal.look, kept, period, spans, now)
     shown |= {
         "name": day_names(period.first, period.last, language),
         "under_way": period.under_way(now),
@@ -131,7 +148,9 @@ class Counted(NamedTuple):
     gateway: dict[str, dict[int, int]]
 
 
-async def _count(look: Callable[[Any], Any], period: Period, spans: Sequence[Span], now: datetime) -> Counted:
+async def _count(
+    look: Callable[[Any], Any], kept: Kept, period: Period, spans: Sequence[Span], now: datetime
+) -> Counted:
     edges = [*(span.since for span in spans), spans[-1].until]
     since, until = period.bounds
     by_span = await look(partial(statistics.payments, edges=edges))
@@ -141,13 +160,14 @@ async def _count(look: Callable[[Any], Any], period: Period, spans: Sequence[Spa
         kinds = await look(partial(statistics.payments, edges=earlier))
         failed_then = await look(partial(statistics.failed_after_pay, since=earlier[0], until=earlier[1]))
         before = Outcomes.of(kinds, failed_then)
+    gateway = partial(look, partial(statistics.gateway, since=since, until=until))
     return Counted(
         payments=Outcomes.of(by_span, failed),
         each=[Outcomes.of([kinds]) for kinds in by_span],
         before=before,
         codes=await look(partial(statistics.codes, since=since, until=until)),
         callers=Callers.of(await look(partial(statistics.calls, since=since, until=until))),
-        gateway=await look(partial(statistics.gateway, since=since, until=until)),
+        gateway=await (kept.get(period, gateway) if period.days > 1 else gateway()),
     )
 
 

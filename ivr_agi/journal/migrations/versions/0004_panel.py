@@ -70,7 +70,7 @@ def upgrade() -> None:
         sa.Column("about", sa.Text, nullable=False, server_default=""),
         sqlite_autoincrement=True,
     )
-    for name in ("attempt_by_day", "attempt_by_state"):
+    for name in ("attempt_by_day", "attempt_by_state", "attempt_to_review"):
         op.drop_index(name, "attempt")
     for name, (table, columns, where) in INDEXES.items():
         condition = None if where is None else sa.text(where)

@@ -1,0 +1,45 @@
+"""The panel in a browser that runs no script: everything that money hangs on works."""
+
+import pytest
+from line import CARD
+from panel import crowd
+from panel.browser import PHONE
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+async def test_a_payment_without_script(shop):
+    """Sign in, a wrong PIN's form, the PIN, "please wait" that refreshes itself, paid; and out again."""
+    sara = await shop.person(size=PHONE, java_script_enabled=False)
+    await sara.sign_in("sara")
+    await sara.reads("charge.title")
+    await sara.fill_in("A-1", "50000", "09123456789", CARD)
+    await sara.button("charge.begin").click()
+    await sara.sees("charge.pin_lead")
+    await sara.pay("123")
+    await sara.page.locator("#pin-error").wait_for()
+    await sara.pay(shop.office.pin())
+    await sara.reads("charge.paid_title")
+    assert len(shop.gateway.charges) == 1
+    await sara.page.get_by_text(sara.say("base.menu"), exact=True).click()
+    await sara.button("base.sign_out").click()
+    await sara.reads("entrance.title")
+
+
+async def test_found_and_resolved_without_script(shop):
+    """A payment in doubt is searched for, opened, and settled in two steps."""
+    crowd.add(shop.line.journal, {"order_id": "F-1"}, {"order_id": "F-2", "state": "unknown"})
+    reza = await shop.person("reza", language="en", java_script_enabled=False)
+    await reza.open("/payments")
+    await reza.labelled("payments.field_order").fill("F-2")
+    await reza.button("payments.search").click()
+    await reza.sees("payments.shown_one")
+    await reza.page.get_by_role("cell").get_by_role("link").first.click()
+    await reza.link("payments.see_review").click()
+    await reza.page.get_by_role("link", name=reza.say("review.resolve")).click()
+    await reza.labelled("review.verdict").select_option("not-paid")
+    await reza.labelled("review.evidence").fill("The bank, by phone")
+    await reza.button("review.next").click()
+    await reza.button("review.confirm_not-paid").click()
+    await reza.sees("review.done_not-paid")
+    assert [row["resolution"] for row in shop.line.attempts()] == ["", "not-paid"]
