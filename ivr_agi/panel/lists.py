@@ -104,11 +104,10 @@ class Kept:
         """Resolve as paid what is certain; returns how many were resolved now: of each, once."""
         async with self.busy:
             before = self.applied
-            certain = self.certain
-            if not certain:
-                return 0
-            now = await asyncio.to_thread(reconciling.apply, journal, certain, by, self.file_name)
-            self.applied = Applied(by, before.resolved | now.resolved, {**before.trouble, **now.trouble})
+            now = await asyncio.to_thread(reconciling.apply, journal, self.certain, by, self.file_name)
+            # What could not be recorded before, and has been now, is no trouble any more.
+            still = {id_: note for id_, note in before.trouble.items() if id_ not in now.resolved}
+            self.applied = Applied(by, before.resolved | now.resolved, {**still, **now.trouble})
             return len(now.resolved)
 
 

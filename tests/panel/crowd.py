@@ -189,7 +189,7 @@ def _call(draw, row, ends):
     status = {"paid": "PAID", "declined": "DECLINED", "failed": "HANGUP"}.get(row["state"], "UNKNOWN")
     return {
         "ended_at": _text(ends),
-        "reached": "PIN" if row["state"] == "failed" else "PAY",
+        "reached": "pin" if row["state"] == "failed" else "pay",
         "status": status,
         "reason": row["reason"],
         "ms": draw.randint(30_000, 200_000),
@@ -202,7 +202,7 @@ def _lost(draw, payment):
     """A call that ended before it had a payment."""
     return {
         "ended_at": payment.row["updated_at"],
-        "reached": draw.choice(("WELCOME", "AMOUNT", "CONFIRM", "CARD")),
+        "reached": draw.choice(("welcome", "amount", "confirm", "card")),
         "status": "HANGUP",
         "reason": "hangup",
         "ms": draw.randint(2_000, 60_000),

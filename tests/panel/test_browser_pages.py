@@ -1,8 +1,8 @@
 """Every page of the panel as people see it: in both languages, on a desk and on a phone, light and dark.
 
-A page must fit its screen, be in its language, run nothing that its policy forbids, and have no serious fault of
-accessibility by axe-core. Each language is looked at light on a desk, and dark on a phone or the other way round, so
-that every pair of language, size and colours comes up.
+A page must fit both screens, be in its language, run nothing that its policy forbids, and have no serious fault of
+accessibility by axe-core: all rules once in each language, and in Persian those that a screen's size and colours have
+a say in a second time, on the other screen in the other colours.
 """
 
 import re
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import axe_playwright_python
 import pytest
-from line import CARD, sample_card
+from line import sample_card
 from panel.browser import DESK, PHONE, open_day
 from starlette.routing import Route
 
@@ -46,9 +46,7 @@ PAGES = {
 NO_PAGES = {"home", "live_events", "phone_events", "phone_sound", "payments_csv", "payments_xlsx", None}
 FOUND = """
 async (only) => {
-  await Promise.all(document.getAnimations().map((each) => each.finished.catch(() => {})));
-  const options = { resultTypes: ["violations"] };
-  if (only.length) options.runOnly = only;
+  const options = { resultTypes: ["violations"], preload: false, iframes: false, runOnly: only };
   const found = (await axe.run(document, options)).violations;
   return found.map((each) => [each.impact, each.id, each.nodes.map((node) => `${node.html} ${node.failureSummary}`)]);
 }
@@ -97,11 +95,13 @@ class Look:
         self.need(len(head[2]) > 5, f"has the title {head[2]!r}")
         self.need(await page.locator("h1").count() == 1, "has not one heading")
         await self.read(await page.evaluate(OURS))
-        for only, (size, scheme) in zip(([], OF_THE_SCREEN), self.screens, strict=True):
+        for size in (DESK, PHONE):
             await page.set_viewport_size(size)
-            await page.emulate_media(color_scheme=scheme)
             wide = await page.evaluate("document.scrollingElement.scrollWidth")
             self.need(wide <= size["width"], f"is {wide} pixels wide on {size}")
+        for only, (size, scheme) in zip((WCAG, OF_THE_SCREEN), self.screens, strict=False):
+            await page.set_viewport_size(size)
+            await page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
             for impact, rule, nodes in await page.evaluate(FOUND, only):
                 self.need(impact not in ("serious", "critical"), f"{scheme}, {size}: {rule} {nodes[:3]}")
 
@@ -111,7 +111,7 @@ class Look:
             self.need(not re.search(r"\b[a-z]+\.[a-z_]{3,}\b", text), f"says {text!r}")
             if self.person.language == "fa":
                 self.need(not re.search(r"[A-Za-z]{2,}", LATIN.sub("", text)), f"says in English {text!r}")
-                self.need(not re.search(r"\d", LATIN.sub("", text)), f"has European digits in {text!r}")
+                self.need(not re.search(r"[0-9]", LATIN.sub("", text)), f"has European digits in {text!r}")
             else:
                 self.need(not re.search(r"[؀-ۿ]", text), f"says in Persian {text!r}")
 
@@ -124,7 +124,7 @@ class Look:
     ("language", "screens"),
     [
         ("fa", ((DESK, "light"), (PHONE, "dark"))),
-        ("en", ((PHONE, "light"), (DESK, "dark"))),
+        ("en", ((PHONE, "light"),)),
     ],
     ids=["fa", "en"],
 )
@@ -154,35 +154,22 @@ async def test_every_page(shop, language, screens):
     assert look.wrong == []
 
 
-@pytest.mark.parametrize(
-    ("language", "screens"),
-    [
-        ("fa", ((PHONE, "light"), (DESK, "dark"))),
-        ("en", ((DESK, "light"), (PHONE, "dark"))),
-    ],
-    ids=["fa", "en"],
-)
-async def test_every_state_of_a_sale(shop, language, screens):
-    """The form with all its faults, the PIN, and each outcome."""
-    sara = await shop.person("sara", language=language)
-    look = Look(sara, screens)
+async def test_every_state_of_a_sale(shop):
+    """The form with all its faults, the PIN, and the outcomes."""
+    sara = await shop.person("sara")
+    look = Look(sara, ((PHONE, "light"), (DESK, "dark")))
     await sara.begin("x" * 51, "1", "1", "1")
     await sara.page.locator("#card-error").wait_for()
     await look.at_this("charge with faults")
-    for number, (name, title) in enumerate(
-        [("paid", "paid"), ("51", "declined"), ("55", "declined"), ("cut", "unknown"), ("code-no-otp", "pin")]
-    ):
-        card = CARD if name == "paid" else sample_card(name.removeprefix("code-"))
-        await sara.begin(f"A-{number}", card=card)
+    for name, title in (("paid", "paid"), ("55", "declined"), ("cut", "unknown")):
+        card = sample_card(name)
+        await sara.begin(f"A-{name}", card=card)
         await sara.reads("charge.pin_title")
-        if title == "pin":
-            break
         if name == "paid":
             await look.at_this("sale: PIN")
         await sara.pay(shop.office.pin(card))
         await sara.reads(f"charge.{title}_title")
         await look.at_this(f"sale: {name}")
-    await look.at_this("sale: no PIN sent")
     assert look.wrong == []
 
 

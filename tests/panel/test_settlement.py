@@ -3,6 +3,7 @@
 import ast
 import asyncio
 import html
+import pickle
 import re
 import string
 from pathlib import Path
@@ -10,14 +11,15 @@ from pathlib import Path
 import pytest
 from line import CARD
 from panel.office import open_office
+from settling import NOON, OTHER_CARD, attempt, line
 from test_reconcile import ATTEMPTS, COUNTS, LINES
 
 import ivr_agi
 from ivr_agi.journal import AttemptState, IllegalStep, Journal, JournalError, NewAttempt, people, steps
 from ivr_agi.model import holds_card
 from ivr_agi.panel import lists, reconciler, showing
-from ivr_agi.panel.pages.settlement import SHOWN
-from ivr_agi.settlement.judging import Kind
+from ivr_agi.panel.pages.settlement import SHOWN, _told
+from ivr_agi.settlement.judging import DAY, Kind, differences
 
 S = AttemptState
 LISTS = Path(__file__).parents[1] / "settlements"
@@ -49,16 +51,16 @@ def quick(monkeypatch):
 @pytest.fixture
 async def kept(office):
     """The journal of the lists' payments."""
-    for attempt in ATTEMPTS:
-        await begin(office, *attempt)
+    for each in ATTEMPTS:
+        await begin(office, *each)
     return office
 
 
 @pytest.fixture
 async def two(office):
     """The first two of them alone: one that was paid, one that is unknown."""
-    for attempt in ATTEMPTS[:2]:
-        await begin(office, *attempt)
+    for each in ATTEMPTS[:2]:
+        await begin(office, *each)
     return office
 
 
@@ -154,8 +156,10 @@ async def test_four_hands(kept, name):
     (entry,) = await audited(kept, "settlement")
     assert (entry[0], entry[2].startswith(f"{name}.csv: ")) == ("reza", True)
     assert "contradicted 1" in entry[2]
-    line = showing.say("settlement.note_order_twice", "fa", order="\u2068A-1008\u2069", times="\u2066۲\u2069")
-    assert line in got.text
+    twice = showing.say(
+        "settlement.note_order_twice", "fa", order="\u2068A-1008\u2069", times="\u2066۲\u2069"
+    )
+    assert twice in got.text
     for number in LINES[name]["A-1008"]:
         assert f"سطر {number}".translate(str.maketrans("0123456789", "۰۱۲۳۴۵۶۷۸۹")) in got.text
 
@@ -282,6 +286,30 @@ async def test_journal_refuses(two, monkeypatch, answer, said, resolved):
     assert len(await audited(two, "apply")) == resolved
 
 
+@pytest.mark.usefixtures("quick")
+async def test_the_rest_later(two, monkeypatch):
+    """The journal fails at the second of two; applied once more that one is recorded, too, and both are shown."""
+    await begin(two, *ATTEMPTS[2])
+    content = f"{CERTAIN}A-1003,75000,700003,,2024-11-24,paid\n"
+    reza = await two.signed_in("reza")
+    address = (await upload(reza, content)).url.path
+    resolve = Journal.resolve
+
+    def fails(journal, number, *args, **more):
+        if number == 3:
+            raise JournalError("disk full")
+        return resolve(journal, number, *args, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "resolve", fails)
+        await reza.post(f"{address}/apply")
+    got = await reza.post(f"{address}/apply")
+    assert "ثبت شد: ۲ پرداخت" in got.text
+    assert "دفتر پرداخت‌ها پاسخ نداد" not in got.text
+    assert [rows(two)[number]["evidence"] for number in (2, 3)] == ["list.csv line 2", "list.csv line 3"]
+    assert len(await audited(two, "apply")) == 2
+
+
 # -- what is refused ----------------------------------------------------------------------------------
 
 
@@ -369,7 +397,7 @@ async def test_too_many_lists(office, monkeypatch):
     reza = await office.signed_in("reza")
     sent = [asyncio.create_task(upload(reza, CERTAIN)) for _ in range(lists.MOST_WAITING + 1)]
     await begun.acquire()
-    done, _ = await asyncio.wait(sent, return_when=asyncio.FIRST_COMPLETED)
+    done, _ = await asyncio.wait(sent, timeout=20, return_when=asyncio.FIRST_COMPLETED)
     assert ([task.result().status_code for task in done], begun.locked()) == ([503], True)
     go_on.set()
     assert sorted([got.status_code for got in await asyncio.gather(*sent)]) == [200] * lists.MOST_WAITING + [
@@ -456,7 +484,8 @@ async def test_reader_that_breaks(office, monkeypatch):
     """The reading process ends without a word: the page says that the panel has failed, and the next list is read."""
     reza = await office.signed_in("reza")
     with monkeypatch.context() as patch:
-        patch.setattr(lists, "PROGRAM", "raise SystemExit(3)")
+        said = pickle.dumps(reconciler.Failed(journal="half of an answer"))
+        patch.setattr(lists, "PROGRAM", f"import sys; sys.stdout.buffer.write({said!r}); sys.exit(3)")
         assert (await upload(reza, CERTAIN)).status_code == 500
         patch.setattr(lists, "PROGRAM", "import time; time.sleep(100)")
         patch.setattr(lists, "PATIENCE", 0.05)
@@ -478,6 +507,21 @@ def notes():
                     yield key.value, frozenset(each.arg for each in node.keywords)
                 elif node.func.id == "differ":
                     yield key.value, frozenset({"line", "attempt", "there", "here"})
+
+
+@pytest.mark.parametrize(
+    ("language", "said"),
+    [
+        ("fa", ["تاریخ: سطر ۲ از ۱۴۰۳/۰۹/۰۱ است و پرداخت ۱ از ۱۴۰۳/۰۹/۰۴", "کارت: ۶۱۰۴۳۳******۱۲۳۴ در", "مبلغ: ۱٬۰۰۰ ریال در"]),
+        ("en", ["Date: line 2 is of 2024-11-21, payment 1 of 2024-11-24", "Card: 610433******1234 in", "Amount: 1,000 rials in"]),
+    ],
+)  # fmt: skip
+def test_values_of_notes(language, said):
+    """Days, amounts and cards in a note are written as the page's language writes them."""
+    there = line(ref="", at=NOON - 3 * DAY, card=OTHER_CARD)
+    found = [_told(note, language) for note in differences(there, attempt(amount=5))]
+    plain = " | ".join(text.translate({ord(mark): "" for mark in "\u2066\u2068\u2069"}) for text in found)
+    assert [text for text in said if text not in plain] == []
 
 
 def test_every_note_has_words():

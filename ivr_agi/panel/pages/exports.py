@@ -82,7 +82,7 @@ class Exports:
         if given.errors or given.card:
             return await self._show_list(request, given)
         language = language_of(request)
-        if False:
+        if self._turn.locked():
             return await self._show_list(request, given, refused=say("payments.busy", language), status=429)
         async with self._turn:
             journal: Journal = request.app.state.panel.journal

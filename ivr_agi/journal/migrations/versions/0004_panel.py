@@ -9,7 +9,7 @@ down_revision = "0003"
 _id = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 # index -> table, its columns, and of which rows
 INDEXES = {
-    "attempt_by_day": ("attempt", ["created_at", "id", "state", "code", "resolution", "amount"], None),
+    "attempt_by_day": ("attempt", ["created_at", "id"], None),
     "attempt_by_state": ("attempt", ["state", "created_at", "id", "resolution", "code", "amount"], None),
     "attempt_by_mobile": ("attempt", ["mobile", "created_at", "id"], None),
     "attempt_by_last_four": ("attempt", ["last_four", "created_at", "id"], None),
