@@ -133,7 +133,8 @@ def test_no_scan_on_postgresql(postgres_url):
         connection.exec_driver_sql("VACUUM ANALYZE attempt")
         for name, wanted, before, _index in questions():
             (plan,) = connection.execute(Explain(search.query(wanted, before, 51))).scalars()
-            bare = wanted == Filter() and before is None
+            # Of what most payments are, the newest are found soonest by going back in time.
+            bare = wanted in (Filter(), Filter(state="paid")) and before is None
             wrong += [(name, node) for node in nodes(plan[0]["Plan"]) if not bare and reads_all(node)]
         (plan,) = connection.execute(Explain(search.of_card_query("k1:7", 20))).scalars()
         wrong += [("card", node) for node in nodes(plan[0]["Plan"]) if reads_all(node)]
