@@ -75,6 +75,8 @@ async def _answer(
     request.state.csrf = panel.sessions.token(key)
     if signed_in and user is None:
         return _to_sign_in(request)
+    if user is not None and may is not None and may not in panel.may(user):
+        raise Stopped(403, "role")
     if request.method not in SAFE:
         _check_origin(request)
         request.state.form = await _read_form(request, upload=upload)
@@ -82,8 +84,6 @@ async def _answer(
         if new_visit or not panel.sessions.accepts(token, key):
             log.warning("panel.csrf_refused", path=request.url.path, user=user.name if user else "")
             raise Stopped(403, "csrf")
-    if user is not None and may is not None and may not in panel.may(user):
-        raise Stopped(403, "role")
     response: Response = await handler(request)
     if new_visit:
         set_cookie(request, response, VISIT_COOKIE, new_visit)

@@ -234,7 +234,8 @@ def _head(text: str, delimiter: str) -> list[list[str]]:
 def _is_total(row: Sequence[str], wanted: Columns) -> bool:
     """Whether a row is a total: it says so, and names no order, tracking number or date."""
     names = [wanted.cell(row, kind) for kind in ("order", "ref", "date")]
-    return any(key(cell) in TOTALS for cell in row) and all(key(name) in TOTALS | {""} for name in names)
+    # Names first: nearly every row has one, and then no other cell is looked at.
+    return all(key(name) in TOTALS | {""} for name in names) and any(key(cell) in TOTALS for cell in row)
 
 
 def _read_line(

@@ -57,7 +57,10 @@ def example(folder, http, https, upstream):
 
 
 class Proxied:
-    """An office behind nginx: url (https), plain_url (http), tls: a context that knows its certificate."""
+    """An office behind nginx: url (https), plain_url (http), tls: a context that knows its certificate.
+
+    answers: every header and every piece of a body that the panel has sent.
+    """
 
     def __init__(self, office, folder, https, http):
         self.office = office
@@ -65,6 +68,17 @@ class Proxied:
         self.url = f"https://localhost:{https}"
         self.plain_url = f"http://localhost:{http}"
         self.tls = None
+        self.answers = []
+
+    async def app(self, scope, receive, send):
+        """The panel; what it answers is kept."""
+
+        async def kept(message):
+            self.answers += [part for pair in message.get("headers", ()) for part in (*pair, b"\n")]
+            self.answers.append(message.get("body", b""))
+            await send(message)
+
+        await self.office.panel(scope, receive, kept)
 
     @property
     def access_log(self):
@@ -85,9 +99,9 @@ async def open_proxied(folder, **given):
     http, https = (each.getsockname()[1] for each in sockets)
     urls = {"panel_url": f"https://localhost:{https}", "panel_proxies": "127.0.0.1"}
     async with open_office(folder, **urls, **given) as office:
-        web = Web("127.0.0.1", 0, Health(office.line.journal, lambda: True), office.panel)
-        port = await web.start()
         proxied = Proxied(office, own, https, http)
+        web = Web("127.0.0.1", 0, Health(office.line.journal, lambda: True), proxied.app)
+        port = await web.start()
         proxied.tls = _certify(own)
         (own / "ivr-agi.conf").write_text(example(own, http, https, port), encoding="utf-8")
         try:

@@ -195,7 +195,8 @@ async def test_one_at_a_time(office, monkeypatch):
     monkeypatch.setattr(exports, "_record", waiting)
     first = asyncio.create_task(office.reza.client.get("/panel/payments.xlsx"))
     await counting.wait()
-    got = await office.reza.get("/payments.xlsx")
+    async with asyncio.timeout(20):  # who queues waits for ever
+        got = await office.reza.get("/payments.xlsx")
     assert (got.status_code, "Another Excel file is being made" in got.text) == (429, True)
     go_on.set()
     assert (await first).status_code == 200

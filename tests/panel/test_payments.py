@@ -8,11 +8,9 @@ from line import CARD
 from panel import crowd
 from panel.test_charge import settled
 
-from ivr_agi import outcomes
-from ivr_agi.journal import AttemptState, Resolution, people
-from ivr_agi.model import Method, holds_card
-from ivr_agi.outcomes import Review
-from ivr_agi.panel import showing, states
+from ivr_agi.journal import people
+from ivr_agi.model import holds_card
+from ivr_agi.panel import showing
 from ivr_agi.panel.pages.payments import SHOWN
 
 PERSIAN = str.maketrans("0123456789", "۰۱۲۳۴۵۶۷۸۹")
@@ -302,15 +300,11 @@ async def test_unknown(shelf):
     assert "still under way" in (await sara.get("/payments/5")).text
 
 
-async def test_declined(shelf):
-    """The bank's code, and in words what it means."""
+async def test_why(shelf):
+    """The bank's code and what it means; what a person has found out, and on what evidence."""
     got = await shelf.reza.get("/payments/2")
     assert '<bdi class="ltr">51</bdi><br>There is not enough money on this card for this payment.' in got.text
     assert "51: There is not enough money" in (await shelf.reza.get("/payments")).text
-
-
-async def test_resolved(shelf):
-    """What a person has found out: who, when, on what evidence."""
     got = await shelf.reza.get("/payments/6")
     for text in ("Settled: paid", "<dd><bdi>reza</bdi></dd>", "<dd><bdi>the bank&#39;s list</bdi></dd>"):
         assert text in got.text
@@ -404,21 +398,3 @@ async def test_no_card(shelf):
     for got in shelf.seen:
         assert CARD not in got.text
         assert CARD.translate(PERSIAN) not in got.text
-
-
-@pytest.mark.parametrize("language", showing.LANGUAGES)
-def test_words(language):
-    """Every state, reason, kind of review and method has words; a word that is new is shown as it is."""
-    for state in AttemptState:
-        for resolution in Resolution if state is AttemptState.RESOLVED else ("",):
-            assert states.badge({"state": state, "resolution": resolution}, language).text
-    for word in (*outcomes.ENDINGS, "process-gone", "internal-error", "read-timeout"):
-        assert states.reason(word, language) != word
-    for review in Review:
-        assert (states.review(review, language) == "") == (review is Review.NONE)
-        assert review is Review.NONE or states.review(review, language) != review
-    assert all(states.method(method, language) != method for method in Method)
-    assert all(states.bank_says(code, language) for code in (*outcomes.DECLINES, "99"))
-    for word in ("http-503", "unclear-answer-http-200", "unclear-answer-read-timeout"):
-        assert states.reason(word, language) != word
-    assert states.reason("a-new-word", language) == "a-new-word"

@@ -63,7 +63,8 @@ class Review:
         number = max(number, 1)
         home = path(request, "review")
         rows = [_shown(row, now) for row in found[(number - 1) * SHOWN : number * SHOWN]]
-        return page(
+        return await asyncio.to_thread(  # dozens of rows: not on the loop
+            page,
             request,
             "review.html",
             rows=rows,
