@@ -2,8 +2,8 @@
 
 It is the very server that `ivr-agi serve` runs; only the gateway and the journal's folder are stand-ins. For
 whoever wants a call without a telephone: the demo, the preview, the panel's trial phone. No setting of a real
-line decides where it writes or whom it asks: a rehearsal must not find its way into a merchant's journal or to
-a real gateway.
+line decides where it writes or whom it asks: a rehearsal must find its way neither into a merchant's journal
+nor to a real gateway.
 """
 
 from __future__ import annotations

@@ -235,11 +235,11 @@ def test_nothing_to_stop_abuse(monkeypatch, name, value, where, what):
         ({}, Level.OK, "IVR_AGI_PANEL_SECRET", "there is no merchant's panel"),
         ({"panel_secret": "s" * 32}, Level.OK, "IVR_AGI_PANEL_SECRET", "http://127.0.0.1:8573/panel/"),
         (
-            {"panel_secret": "s" * 32, "http_host": "0.0.0.0"},
+            {"panel_secret": "s" * 32, "http_host": "0.0.0.0"},  # noqa: S104
             WARNING,
             "IVR_AGI_PANEL_URL",
             "of this machine alone",
-        ),  # noqa: S104
+        ),
         ({"panel_secret": "s" * 32, "panel_proxies": "0.0.0.0/0"}, ERROR, "IVR_AGI_PANEL_PROXIES", "anybody"),
     ],
     ids=["none", "here", "open without a name", "everybody is a proxy"],

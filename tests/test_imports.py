@@ -60,7 +60,6 @@ MAY_IMPORT = {
     "session": {"model", "orders", "outcomes", "payments", "prompts", "request"},
     "charge": {"model", "outcomes", "payments", "prompts", "request", "settings"},
     "export": set(),
-    "export": {"model"},
     "reviewing": {"journal", "model"},
     "reconciling": {"journal", "settlement"},
     "rehearsal": {"gateway", "journal", "model", "payments", "server", "settings", "simulator"},

@@ -92,6 +92,10 @@ class Desk:
         """A sale of this operator's; None if it is not known here, or not any more."""
         return self._sales.get((owner, ticket))
 
+    async def check_order(self, order_id: str) -> None:
+        """Raise Refused if that order is paid, being paid or in doubt; JournalError."""
+        await self._payments.check_order(order_id)
+
     async def begin(  # noqa: PLR0913 - what a sale consists of
         self,
         owner: str,

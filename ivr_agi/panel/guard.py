@@ -84,7 +84,11 @@ async def _answer(
         if new_visit or not panel.sessions.accepts(token, key):
             log.warning("panel.csrf_refused", path=request.url.path, user=user.name if user else "")
             raise Stopped(403, "csrf")
-    response: Response = await handler(request)
+    try:
+        response: Response = await handler(request)
+    finally:
+        if request.method not in SAFE:
+            await request.state.form.close()  # nothing of it is kept
     if new_visit:
         set_cookie(request, response, VISIT_COOKIE, new_visit)
     return response

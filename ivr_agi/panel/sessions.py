@@ -155,7 +155,7 @@ def _mac(key: bytes, what: str, text: str) -> str:
 
 
 def _crowd_of(address: str) -> str:
-    """Whose tries count together: an address of IPv4; of IPv6 the network, of which anybody has a whole one."""
+    """Whose tries count together: an address; of IPv6 the network, of which anybody has a whole one."""
     found = ip_address(address)
     return str(ip_network((found, 64), strict=False)) if found.version == IPV6 else address
 

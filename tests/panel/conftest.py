@@ -24,7 +24,7 @@ async def browser():
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def shop_with(tmp_path, browser):
-    """`await shop_with(name=value)`: a served office with such settings; nobody's browser may have complained."""
+    """A served office by `await shop_with(name=value)`, with such settings; nobody's browser may have complained."""
     async with AsyncExitStack() as shops:
 
         async def opened(**given):

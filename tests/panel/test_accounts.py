@@ -216,7 +216,7 @@ def test_a_password_is_kept_by_argon2id():
 def test_the_audit_log_only_grows(journal, statement):
     """The database itself refuses to change or cut it."""
     journal.now(partial(people.record, who="sara", address="", action="signed-in"))
-    with pytest.raises(JournalError, match="append-only|audit"):
+    with pytest.raises(JournalError, match=r"append-only|audit"):
         journal.now(lambda connection: connection.exec_driver_sql(statement))
 
 

@@ -5,12 +5,13 @@ accessibility by axe-core: all rules once in each language, and in Persian those
 a say in a second time, on the other screen in the other colours.
 """
 
+import asyncio
 import re
 from pathlib import Path
 
 import axe_playwright_python
 import pytest
-from line import sample_card
+from line import Thinking, sample_card
 from panel.browser import DESK, PHONE, open_day
 from starlette.routing import Route
 
@@ -127,9 +128,16 @@ async def test_every_page(shop, language, screens):
     await open_day(shop.line)
     mina = await shop.person("mina", language=language)
     look = Look(mina, screens)
+    thinking = Thinking("")
+    channel = await shop.line.dial(shop.line.buyer(enter_pin=thinking), "amount=70000&order_id=F-1407")
+    calling = asyncio.create_task(channel.run())
+    await thinking.asked.wait()
     for path in PAGES.values():
         if path != "/login":
             await look.at(path)
+    channel.hang_up()
+    thinking.go_on.set()
+    await calling
     await look.at("/no-such-page")
     await look.at("/today?period=last-month")
     await look.at("/payments?order=nothing-of-this-name")

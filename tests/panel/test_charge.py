@@ -222,7 +222,7 @@ async def test_cancel(office):
     assert (await sara.begin()).status_code == 200
 
 
-async def test_left_alone(office, monkeypatch):
+async def test_left_alone(office):
     """No PIN within the limit: the order is let go of, card and all."""
     office.panel.desk._settings = office.panel.settings.model_copy(update={"call_limit": 0.05})
     sara = await office.signed_in("sara")
@@ -277,6 +277,18 @@ async def test_persian_digits(office):
     await settled(sara, got.url.path)
     assert office.line.attempts()[0]["amount"] == 50_000
     assert office.line.attempts()[0]["state"] == "paid"
+
+
+async def test_an_order_in_other_digits(office):
+    """One invoice is one order, whichever digits it is written in, here or by another system."""
+    await office.line.call(office.line.buyer(), "amount=50000&order_id=F-123")
+    await office.line.call(office.line.buyer(), "amount=50000&order_id=F-%DB%B4%DB%B5")
+    sara = await office.signed_in("sara")
+    for order in ("F-۱۲۳", "F-123", "F-45", "F-۴۵", "F-٤٥"):
+        assert (await sara.begin(order=order)).status_code == 409
+    await sara.begin(order="F-۶۷")
+    assert office.line.attempts()[-1]["order_id"] == "F-67"
+    assert office.line.services().count("otp-v2") == 3
 
 
 async def test_limits_count_here_too(tmp_path):

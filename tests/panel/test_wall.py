@@ -273,5 +273,5 @@ def test_a_panel_url_that_is_none(url):
 
 
 def test_a_secret_that_is_too_short():
-    with pytest.raises(settings.WrongSettings, match="IVR_AGI_PANEL_SECRET: .*32 characters"):
-        settings.load(_env_file=None, panel_secret="short")
+    with pytest.raises(settings.WrongSettings, match=r"IVR_AGI_PANEL_SECRET: .*32 characters"):
+        settings.load(_env_file=None, panel_secret="short")  # noqa: S106

@@ -203,8 +203,8 @@ def _lay_on_writes(passed, written):
 
     write_outcome = payments.Payments._write_outcome
 
-    async def known(self, attempt, answer, key, note, again):
+    async def known(self, attempt, answer, key, note, *more):
         outcomes[key] = "late" if note else "settle"
-        await write_outcome(self, attempt, answer, key, note, again)
+        await write_outcome(self, attempt, answer, key, note, *more)
 
     payments.Payments._write_outcome = known

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 TICKET: Final = re.compile(r"[A-Za-z0-9_-]{22}", re.ASCII)
 REFRESH: Final = 2  # seconds between two looks while the bank is asked
 ASKED: Final = ("order_id", "amount", "mobile")
+PERSIAN: Final = str.maketrans("0123456789", "۰۱۲۳۴۵۶۷۸۹")
 LIKE_A_CARD: Final = re.compile(r"\d([\W_]*\d){14}")  # one digit short of one, and more
 
 
@@ -78,6 +79,8 @@ async def begin(request: Request) -> Response:
         await record(request, "charge", attempt_id=attempt_id)
 
     try:
+        for written in _ways_to_write(order_id, given["order_id"]):
+            await panel.desk.check_order(written)
         sale = await panel.desk.begin(user.name, ticket, order_id, amount, mobile, pan, begun)
     except Refused as refused:
         return _form(request, given, {}, 409, refused=refused.reason)
@@ -228,12 +231,18 @@ def _read(errors: dict[str, str], name: str, read: Any) -> Any:
 
 
 def _shown_again(text: str) -> str:
-    """What a form shows of what was keyed: not what may be a card number, in the wrong field or not quite one."""
+    """What a form shows of what was keyed: nothing that may be a card number, or nearly one."""
     return "" if LIKE_A_CARD.search(text) else text
 
 
 def _order(text: str) -> str:
-    return read_order_id(text) if text else make_order_id(datetime.now(UTC))
+    """With ASCII digits, as a caller's keys and other systems have them: one invoice is one order."""
+    return read_order_id(ascii_digits(text)) if text else make_order_id(datetime.now(UTC))
+
+
+def _ways_to_write(order_id: str, typed: str) -> set[str]:
+    """The same order with other digits, as another system may have begun it."""
+    return {typed, order_id.translate(PERSIAN)} - {order_id, ""}
 
 
 def _amount(text: str, amounts: range) -> int:
