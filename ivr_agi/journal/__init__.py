@@ -261,7 +261,7 @@ class Journal:
     async def _look(self, job: Callable[[sa.Connection], T]) -> T:
         try:
             return await _in_time(asyncio.wrap_future(self._readers.submit(self._read, job)))
-        except JournalError:
+        except NoAnswer:
             self._cut_readers()  # those that hang would be missing from now on; the others ask again
             raise
 
@@ -450,6 +450,10 @@ async def _in_time(answer: asyncio.Future[T]) -> T:
         raise _no_answer() from None
 
 
-def _no_answer() -> JournalError:
+class NoAnswer(JournalError):  # noqa: N818 - named for what it is
+    """Nothing has come back in time; whoever was asked may hang."""
+
+
+def _no_answer() -> NoAnswer:
     metrics.journal_failures.inc()
-    return JournalError(f"the journal has not answered for {PATIENCE:g} s; see to its disk or database")
+    return NoAnswer(f"the journal has not answered for {PATIENCE:g} s; see to its disk or database")

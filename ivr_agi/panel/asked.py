@@ -14,6 +14,7 @@ from urllib.parse import unquote_plus, urlencode
 from ivr_agi.journal.search import STATES, Filter
 from ivr_agi.model import Method, Msisdn, ascii_digits, holds_card
 from ivr_agi.panel import figures
+from ivr_agi.panel.guard import without_nul
 from ivr_agi.panel.showing import say
 from ivr_agi.settlement.dates import utc_text
 
@@ -74,7 +75,9 @@ def number(text: str) -> int | None:
 
 
 def _read(query: Mapping[str, str]) -> Asked:
-    given = {name: query.get(name, "").strip()[: MOST.get(name, MOST_OF_OTHERS)] for name in FIELDS}
+    given = {
+        name: without_nul(query.get(name, "")).strip()[: MOST.get(name, MOST_OF_OTHERS)] for name in FIELDS
+    }
     errors: dict[str, str] = {}
     mobile = Msisdn.parse(ascii_digits(given["mobile"]))
     if given["mobile"] and mobile is None:

@@ -56,6 +56,7 @@ class Sale:
     mobile: Msisdn
     card: str  # masked
     pan: Pan | None = field(repr=False)
+    order_is_made: bool = False  # none was given
     stage: Stage = Stage.OPENING
     attempt: Attempt | None = None
     attempt_id: int | None = None
@@ -70,6 +71,18 @@ class Sale:
     refusal: str = ""  # a word of outcomes.ENDINGS: why it went no further
     opening: asyncio.Task[None] | None = None
     busy: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def agrees_with(self, other: Sale) -> bool:
+        """Whether it is the same payment that is asked for: of the order it may not be known yet."""
+        ours, theirs = (
+            (sale.amount, sale.mobile, sale.card, "" if sale.order_is_made else sale.order_id)
+            for sale in (self, other)
+        )
+        return ours == theirs
+
+
+class Reused(Exception):  # noqa: N818 - an answer, not a fault
+    """This ticket has begun another payment: an old form was filled in anew."""
 
 
 class Full(Exception):  # noqa: N818 - an answer, not a fault
@@ -105,13 +118,18 @@ class Desk:
         mobile: Msisdn,
         pan: Pan,
         begun: Callable[[int], Coroutine[object, object, None]],
+        *,
+        order_is_made: bool = False,
     ) -> Sale:
         """Reserve the order and have a PIN sent; a ticket that is known is the sale that it began.
 
-        begun: told the attempt's id before a PIN is asked for. Raises Refused, JournalError, Full: no PIN was
-        asked for.
+        begun: told the attempt's id before a PIN is asked for. Raises Refused, JournalError, Full, Reused: no
+        PIN was asked for.
         """
+        sale = Sale(ticket, owner, order_id, amount, mobile, pan.masked, pan, order_is_made)
         if (known := self.find(owner, ticket)) and known.opening:
+            if not known.agrees_with(sale):
+                raise Reused
             await asyncio.shield(known.opening)
             return known
         if self._closing:
@@ -121,24 +139,21 @@ class Desk:
             >= MOST_OPEN
         ):
             raise Full
-        sale = Sale(ticket, owner, order_id, amount, mobile, pan.masked, pan)
         self._keep(sale)
         sale.opening = self._run(self._open(sale, begun))
-        try:
-            await asyncio.shield(sale.opening)
-        except (Refused, JournalError):
-            self._forget(sale)  # it came to nothing: the form may be sent again
-            raise
+        await asyncio.shield(sale.opening)
         return sale
 
     async def send_pin(self, sale: Sale) -> float:
         """Have one more PIN sent; returns 0, or the seconds to wait before that is possible.
 
-        Raises JournalError.
+        Raises Refused while the server comes to its end; JournalError.
         """
         async with sale.busy:
-            if sale.stage not in (Stage.PIN, Stage.AGAIN) or self._closing:
+            if sale.stage not in (Stage.PIN, Stage.AGAIN):
                 return 0.0
+            if self._closing:
+                raise Refused("shutting-down")
             wait = sale.asked_at + self._settings.otp_cooldown - self._now()
             if wait > 0:
                 return wait
@@ -183,8 +198,9 @@ class Desk:
     async def quiet(self) -> None:
         """Wait until no sale is open; no new one begins."""
         self._closing = True
-        for sale in [sale for sale in self._sales.values() if sale.stage is Stage.AGAIN]:
-            await self.cancel(sale)  # nothing more can be done for it
+        for sale in tuple(self._sales.values()):
+            if sale.stage is Stage.AGAIN or (sale.stage is Stage.PIN and not sale.pin_sent):
+                await self.cancel(sale, "shutting-down")  # no PIN can be sent for it any more
         while self._tasks or any(sale.stage is not Stage.OVER for sale in self._sales.values()):
             self._changed.clear()
             await self._changed.wait()
@@ -206,18 +222,17 @@ class Desk:
 
     async def _open(self, sale: Sale, begun: Callable[[int], Coroutine[object, object, None]]) -> None:
         async with sale.busy:
-            await self._payments.check_order(sale.order_id, sale.mobile)
-            await self._reserve(sale)
-            if sale.attempt_id is None:
-                raise RuntimeError("reserved, and no attempt")
             try:
-                await begun(sale.attempt_id)
-            except JournalError:
+                await self._payments.check_order(sale.order_id, sale.mobile)
+                await begun(await self._reserve(sale))
+                await self._request_pin(sale)
+            except Exception:  # whatever it is, it came to nothing, and the form may be sent again
                 await self._let_go(sale, "not-recorded")
+                self._forget(sale)
                 raise
-            await self._request_pin(sale)
 
-    async def _reserve(self, sale: Sale) -> None:
+    async def _reserve(self, sale: Sale) -> int:
+        """Have the order held; returns the attempt's id. Raises Refused, JournalError."""
         if sale.pan is None:
             raise RuntimeError("no card: the sale is over")
         sale.attempt = await self._payments.reserve(
@@ -225,6 +240,7 @@ class Desk:
         )
         sale.attempt_id = sale.attempt.id
         sale.pin_sent = False
+        return sale.attempt.id
 
     async def _request_pin(self, sale: Sale) -> None:
         """Have a PIN sent for the attempt that is open. What refuses it ends the sale."""
@@ -238,7 +254,9 @@ class Desk:
             await self._let_go(sale, refused.reason)
             self._end(sale)
             return
-        except JournalError:
+        except (
+            Exception
+        ):  # the journal, or a bug of ours: no `pay` has left, and the order is not held for it
             await self._let_go(sale, "not-recorded")
             sale.refusal = "not-recorded"
             self._end(sale)
@@ -280,6 +298,8 @@ class Desk:
             )
             if again and not self._closing:
                 sale.stage = Stage.AGAIN
+                # The limit may have passed while the bank was asked.
+                self._after(sale, max(self.left(sale), self._settings.pay_timeout), self._overdue)
             else:
                 self._end(sale)
 

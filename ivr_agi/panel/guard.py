@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 from starlette.datastructures import FormData, UploadFile
+from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import RedirectResponse, Response
 
 from ivr_agi.journal import JournalError, people
 from ivr_agi.panel.showing import page, path
-from ivr_agi.panel.wall import MOST_OF_UPLOAD, TooLarge
+from ivr_agi.panel.wall import MOST_BYTES, MOST_OF_UPLOAD, TooLarge
 
 if TYPE_CHECKING:
     from ivr_agi.panel.accounts import May
@@ -28,6 +29,8 @@ log = structlog.get_logger()
 SESSION_COOKIE: Final = "ivr-agi-session"
 VISIT_COOKIE: Final = "ivr-agi-visit"  # before one has signed in, so that the first form has a token, too
 MOST_FIELDS: Final = 40
+MOST_OF_A_STRANGER: Final = 4096  # bytes of a form of somebody who is not signed in
+GREATEST_ID: Final = 2**63 - 1  # of the databases' integers
 SAFE: Final = frozenset({"GET", "HEAD"})
 
 Handler = "Callable[[Request], Awaitable[Response]]"
@@ -68,8 +71,8 @@ async def _answer(
     request: Request, handler: Any, may: May | None, *, signed_in: bool, upload: bool
 ) -> Response:
     panel = request.app.state.panel
-    request.state.user = user = await panel.sessions.of(request.cookies.get(SESSION_COOKIE, ""))
-    visit = "" if user else request.cookies.get(VISIT_COOKIE, "")[:60]
+    request.state.user = user = await panel.sessions.of(session_cookie(request))
+    visit = "" if user else request.cookies.get(cookie_name(request, VISIT_COOKIE), "")[:60]
     new_visit = "" if user or visit else secrets.token_urlsafe(24)
     key = user.key if user else visit or new_visit
     request.state.csrf = panel.sessions.token(key)
@@ -79,6 +82,8 @@ async def _answer(
         raise Stopped(403, "role")
     if request.method not in SAFE:
         _check_origin(request)
+        if user is None and int(request.headers.get("content-length", MOST_BYTES)) > MOST_OF_A_STRANGER:
+            raise Stopped(413, "too_large")
         request.state.form = await _read_form(request, upload=upload)
         token = request.headers.get("x-csrf-token") or str(request.state.form.get("csrf", ""))
         if new_visit or not panel.sessions.accepts(token, key):
@@ -128,7 +133,10 @@ async def _read_form(request: Request, *, upload: bool) -> FormData:
             return await parser.parse()
         except MultiPartException:
             raise Stopped(400, "broken_form") from None
-    return await request.form(max_fields=MOST_FIELDS)
+    try:
+        return await request.form(max_fields=MOST_FIELDS)
+    except HTTPException:  # Starlette's, of a form that cannot be read
+        raise Stopped(400, "broken_form") from None
 
 
 def set_cookie(
@@ -137,7 +145,13 @@ def set_cookie(
     """Set a cookie that no script sees and no other site's page sends."""
     secure = str(request.state.origin).startswith("https:")
     response.set_cookie(
-        name, value, max_age=seconds, path="/", secure=secure, httponly=True, samesite="strict"
+        cookie_name(request, name),
+        value,
+        max_age=seconds,
+        path="/",
+        secure=secure,
+        httponly=True,
+        samesite="strict",
     )
 
 
@@ -156,9 +170,32 @@ async def record(request: Request, action: str, *, attempt_id: int | None = None
 
 
 def field(request: Request, name: str, most: int = 200) -> str:
-    """A field of the form as one line, without the blanks around it; no longer than so many characters."""
+    """A field of the form, without the blanks around it; no longer than so many characters."""
     value = request.state.form.get(name, "")
-    return "" if isinstance(value, UploadFile) else value.strip()[:most]
+    return "" if isinstance(value, UploadFile) else without_nul(value).strip()[:most]
+
+
+def without_nul(text: str) -> str:
+    """The same text without what PostgreSQL takes in no text."""
+    return text.replace("\0", "")
+
+
+def attempt_id_of(request: Request) -> int:
+    """The attempt that an address names. Raises Stopped for what can be none."""
+    number = int(request.path_params["attempt_id"])
+    if number > GREATEST_ID:
+        raise Stopped(404, "not_found")
+    return number
+
+
+def cookie_name(request: Request, name: str) -> str:
+    """A cookie's name: under https one that a browser takes from this very host alone, over https."""
+    return f"__Host-{name}" if str(request.state.origin).startswith("https:") else name
+
+
+def session_cookie(request: Request) -> str:
+    """What the browser has sent to show who it is; '' for nothing."""
+    return request.cookies.get(cookie_name(request, SESSION_COOKIE), "")
 
 
 def trouble(request: Request, status: int, word: str) -> Response:

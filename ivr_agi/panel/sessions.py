@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -20,7 +21,7 @@ import structlog
 from itsdangerous import BadSignature, TimestampSigner
 
 from ivr_agi.journal import people
-from ivr_agi.panel.accounts import Role
+from ivr_agi.panel.accounts import Role, Unfit, check_name
 from ivr_agi.panel.passwords import Crowded, Passwords
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ class Sessions:
     async def sign_in(self, name: str, password: str, address: str) -> str:
         """Compare the password; returns the cookie. Raises NotSignedIn, JournalError."""
         since = _ago(WINDOW)
-        found = await self._journal.look(partial(people.find, name=name))
+        found = await self._find(name)
         who = found.name if found else f"?{self._digest('name', name)[:12]}"
         if await self._too_many(who, _crowd_of(address), since):
             log.warning("panel.sign_in_failed", user=who, address=address, why="too many tries")
@@ -93,8 +94,9 @@ class Sessions:
             await self._journal.write(entry)
             log.warning("panel.sign_in_failed", user=who, address=address)
             raise NotSignedIn("wrong")
-        if renewed := await self._passwords.renewed(found.password, password):
-            await self._journal.write(partial(people.rehash, account_id=found.id, password=renewed))
+        with suppress(Crowded):  # another time
+            if renewed := await self._passwords.renewed(found.password, password):
+                await self._journal.write(partial(people.rehash, account_id=found.id, password=renewed))
         key = secrets.token_urlsafe(32)
         begin = partial(people.begin, key=_hash(key), account_id=found.id, forget_before=_ago(LONGEST))
         await self._journal.write(begin)
@@ -132,6 +134,14 @@ class Sessions:
         """Whether a form's token is that of a session; compared in constant time."""
         given = token.encode()
         return sum(hmac.compare_digest(given, _mac(ours, "csrf", key).encode()) for ours in self._keys) > 0
+
+    async def _find(self, name: str) -> people.Account | None:
+        """The account of that name; what can be no name is not even looked for."""
+        try:
+            check_name(name)
+        except Unfit:
+            return None
+        return await self._journal.look(partial(people.find, name=name))
 
     async def _too_many(self, who: str, address: str, since: str) -> bool:
         counts = partial(people.count, action="sign-in-failed", since=since)

@@ -11,11 +11,13 @@ import tomllib
 from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import unquote_plus
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, pass_context
 from starlette.responses import HTMLResponse
 
 from ivr_agi import __version__, prompts
+from ivr_agi.model import holds_card
 from ivr_agi.panel import figures
 
 if TYPE_CHECKING:
@@ -126,6 +128,8 @@ def common(request: Request) -> dict[str, Any]:
         return f"{path(request, 'static', path=name)}?{_versions()[name]}"
 
     here = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+    if request.method != "GET" or holds_card(unquote_plus(here)):
+        here = ""
     shown = None if user is None else {"name": user.name, "role": t(f"base.role_{user.role}")}
     return {
         "t": t,
@@ -137,7 +141,7 @@ def common(request: Request) -> dict[str, Any]:
         "user": shown,
         "may": frozenset() if user is None else panel.may(user),
         "navigation": [] if user is None else panel.navigation(request),
-        "here": here if request.method == "GET" else "",
+        "here": here,
         "merchant": panel.merchant,
         "product": PRODUCT,
         "version": __version__,

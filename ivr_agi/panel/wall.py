@@ -103,7 +103,7 @@ class Wall:
 
     def _asking(self, peer: IPv4Address | IPv6Address, headers: Headers) -> IPv4Address | IPv6Address:
         """Who asks: the last one of X-Forwarded-For that is no proxy of ours."""
-        for text in reversed(headers.get("x-forwarded-for", "").split(",")):
+        for text in reversed(",".join(headers.getlist("x-forwarded-for")).split(",")):
             address = _address(text.strip())
             if address is None:
                 break

@@ -16,9 +16,10 @@ from starlette.responses import RedirectResponse
 from starlette.routing import Route
 
 from ivr_agi import outcomes
-from ivr_agi.model import Msisdn, Pan, Pin, Verdict, ascii_digits
+from ivr_agi.journal import AttemptState
+from ivr_agi.model import Msisdn, Pan, Pin, Verdict, ascii_digits, holds_card
 from ivr_agi.panel.accounts import May
-from ivr_agi.panel.desk import Full, Sale, Stage
+from ivr_agi.panel.desk import Full, Reused, Sale, Stage
 from ivr_agi.panel.guard import Stopped, field, guarded, record
 from ivr_agi.panel.showing import caller_hears, language_of, page, path
 from ivr_agi.payments import Refused
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 TICKET: Final = re.compile(r"[A-Za-z0-9_-]{22}", re.ASCII)
 REFRESH: Final = 2  # seconds between two looks while the bank is asked
 ASKED: Final = ("order_id", "amount", "mobile")
+KNOWN: Final = (AttemptState.PAID, AttemptState.DECLINED, AttemptState.FAILED, AttemptState.RESOLVED)
 PERSIAN: Final = str.maketrans("0123456789", "۰۱۲۳۴۵۶۷۸۹")
 LIKE_A_CARD: Final = re.compile(r"\d([\W_]*\d){14}")  # one digit short of one, and more
 
@@ -81,11 +83,16 @@ async def begin(request: Request) -> Response:
     try:
         for written in _ways_to_write(order_id, given["order_id"]):
             await panel.desk.check_order(written)
-        sale = await panel.desk.begin(user.name, ticket, order_id, amount, mobile, pan, begun)
+        made = not given["order_id"]
+        sale = await panel.desk.begin(
+            user.name, ticket, order_id, amount, mobile, pan, begun, order_is_made=made
+        )
     except Refused as refused:
         return _form(request, given, {}, 409, refused=refused.reason)
     except Full:
         return _form(request, given, {}, 429, refused="too_many_sales")
+    except Reused:
+        return _form(request, given, {}, 409, refused="used_form")
     return RedirectResponse(path(request, "sale", ticket=sale.ticket), 303)
 
 
@@ -94,7 +101,15 @@ async def show_sale(request: Request) -> Response:
     sale = _find(request, request.path_params["ticket"])
     if sale is None:
         raise Stopped(404, "no_sale")
+    if sale.answer and sale.answer.verdict is Verdict.UNKNOWN and await _is_known_by_now(request, sale):
+        return RedirectResponse(path(request, "payment", attempt_id=sale.attempt_id), 303)
     return _sale(request, sale)
+
+
+async def _is_known_by_now(request: Request, sale: Sale) -> bool:
+    """Whether a late answer, or a person, has said what became of an unknown one."""
+    row = await request.app.state.panel.journal.get(sale.attempt_id)
+    return row is not None and row["state"] in KNOWN
 
 
 async def submit(request: Request) -> Response:
@@ -112,8 +127,11 @@ async def send_pin(request: Request) -> Response:
     """Have a new PIN sent, if it is time."""
     sale = _of_the_form(request)
     before = sale.attempt_id
-    if await request.app.state.panel.desk.send_pin(sale) > 0:
-        return _sale(request, sale, error="too_soon", status=429)
+    try:
+        if await request.app.state.panel.desk.send_pin(sale) > 0:
+            return _sale(request, sale, error="too_soon", status=429)
+    except Refused:
+        return _sale(request, sale, error="closing", status=503)
     if sale.attempt_id != before and sale.attempt_id is not None:
         await record(request, "charge", attempt_id=sale.attempt_id)
     return _back(request, sale)
@@ -237,7 +255,12 @@ def _shown_again(text: str) -> str:
 
 def _order(text: str) -> str:
     """With ASCII digits, as a caller's keys and other systems have them: one invoice is one order."""
-    return read_order_id(ascii_digits(text)) if text else make_order_id(datetime.now(UTC))
+    if not text:
+        return make_order_id(datetime.now(UTC))
+    digits = "".join(c for c in ascii_digits(text) if c.isdecimal())
+    if any(holds_card(digits[place : place + 16]) for place in range(len(digits) - 15)):
+        raise ValueError  # a card number and a digit too many, or set apart
+    return read_order_id(ascii_digits(text))
 
 
 def _ways_to_write(order_id: str, typed: str) -> set[str]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from starlette.responses import RedirectResponse
 from starlette.routing import Route
 
+from ivr_agi.panel.accounts import Unfit, check_name
 from ivr_agi.panel.guard import SESSION_COOKIE, field, guarded, set_cookie
 from ivr_agi.panel.sessions import NotSignedIn
 from ivr_agi.panel.showing import LANGUAGE_COOKIE, LANGUAGES, page, path
@@ -49,15 +50,26 @@ async def show_login(request: Request) -> Response:
 
 async def login(request: Request) -> Response:
     """Sign in: a new session, whatever cookie there was."""
-    name = field(request, "name", 40).lower()
+    name = field(request, "name", 60).lower()
     password = str(request.state.form.get("password", ""))
+    sessions = request.app.state.panel.sessions
     try:
-        cookie = await request.app.state.panel.sessions.sign_in(name, password, request.state.address)
+        cookie = await sessions.sign_in(name, password, request.state.address)
     except NotSignedIn as no:
-        return page(request, "login.html", STATUS[no.why], error=no.why, name=name)
+        return page(request, "login.html", STATUS[no.why], error=no.why, name=_shown_again(name))
+    if request.state.user:  # the session of before is not left open
+        await sessions.sign_out(request.state.user, request.state.address)
     response = RedirectResponse(path(request, "home"), 303)
     set_cookie(request, response, SESSION_COOKIE, cookie)
     return response
+
+
+def _shown_again(name: str) -> str:
+    """A name as the form has it again; not what is none: a card number, a password in the wrong field."""
+    try:
+        return check_name(name) if not any(c.isdecimal() for c in name) else ""
+    except Unfit:
+        return ""
 
 
 async def logout(request: Request) -> Response:

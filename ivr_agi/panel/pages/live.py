@@ -1,7 +1,7 @@
 """Calls in progress, by state, masked; kept up to date by server-sent events.
 
-One loop looks for all who watch, once a second, and only while somebody does. Of a caller the page has the
-number's ends, of a card the mask.
+Written once a second for all who watch in a language, and only while somebody does. Of a caller the page has
+the number's ends, of a card the mask.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from starlette.responses import StreamingResponse
 from starlette.routing import Route
 
 from ivr_agi.panel.accounts import May
-from ivr_agi.panel.guard import SESSION_COOKIE, Stopped, guarded
-from ivr_agi.panel.showing import page, render
+from ivr_agi.panel.guard import Stopped, guarded, session_cookie
+from ivr_agi.panel.showing import language_of, page, render
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -36,6 +36,16 @@ class Watchers:
     def __init__(self) -> None:
         self.count = 0
         self.closing = asyncio.Event()
+        self._written: dict[str, tuple[float, str]] = {}  # language -> when, what
+
+    def look(self, request: Request) -> str:
+        """The calls as the page has them, written once for all who watch in a language at the same time."""
+        now, language = asyncio.get_running_loop().time(), language_of(request)
+        at, text = self._written.get(language, (0.0, ""))
+        if now - at >= EVERY / 2:
+            text = render(request, "live_calls.html", **_now(request))
+            self._written[language] = now, text
+        return text
 
     def close(self) -> None:
         """Let all go."""
@@ -66,6 +76,8 @@ async def events(request: Request) -> Response:
 
 async def _events(request: Request, watchers: Watchers) -> AsyncIterator[str]:
     clock = asyncio.get_running_loop().time
+    if watchers.count >= MOST:  # more of them have come at the same moment
+        return
     watchers.count += 1
     shown, spoke, checked = "", clock(), clock()
     try:
@@ -74,10 +86,10 @@ async def _events(request: Request, watchers: Watchers) -> AsyncIterator[str]:
             now = clock()
             if now - checked >= CHECKED:
                 checked = now
-                cookie = request.cookies.get(SESSION_COOKIE, "")
+                cookie = session_cookie(request)
                 if await request.app.state.panel.sessions.of(cookie, looking_on=True) is None:
                     return
-            text = render(request, "live_calls.html", **_now(request))
+            text = watchers.look(request)
             if text != shown:
                 shown, spoke = text, now
                 yield "event: calls\n" + "".join(f"data: {line}\n" for line in text.splitlines()) + "\n"

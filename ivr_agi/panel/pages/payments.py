@@ -15,7 +15,7 @@ from ivr_agi.journal.tables import OPEN
 from ivr_agi.model import BANKS, Method
 from ivr_agi.panel import asked, figures, states
 from ivr_agi.panel.accounts import May
-from ivr_agi.panel.guard import Stopped, guarded
+from ivr_agi.panel.guard import Stopped, attempt_id_of, guarded
 from ivr_agi.panel.pages import exports
 from ivr_agi.panel.showing import language_of, page, path, say
 from ivr_agi.settlement.dates import tehran
@@ -151,9 +151,7 @@ def _of_states(language: str) -> Row:
 
 async def show_payment(request: Request) -> Response:
     """All that is known of one payment."""
-    found = await request.app.state.panel.journal.look(
-        partial(_all_of, attempt_id=request.path_params["attempt_id"])
-    )
+    found = await request.app.state.panel.journal.look(partial(_all_of, attempt_id=attempt_id_of(request)))
     if found is None:
         raise Stopped(404, "not_found")
     row, language = found["row"], language_of(request)
@@ -201,9 +199,7 @@ def _step(step: Row, language: str) -> Row:
 
 async def show_receipt(request: Request) -> Response:
     """The receipt of a payment that has certainly been made; 409 for any other."""
-    found = await request.app.state.panel.journal.look(
-        partial(_all_of, attempt_id=request.path_params["attempt_id"])
-    )
+    found = await request.app.state.panel.journal.look(partial(_all_of, attempt_id=attempt_id_of(request)))
     if found is None:
         raise Stopped(404, "not_found")
     row, language = found["row"], language_of(request)

@@ -19,7 +19,7 @@ from ivr_agi.journal import AttemptState, IllegalStep, Resolution
 from ivr_agi.journal.tables import OPEN
 from ivr_agi.model import ascii_digits
 from ivr_agi.panel.accounts import May
-from ivr_agi.panel.guard import Stopped, field, guarded, record
+from ivr_agi.panel.guard import Stopped, attempt_id_of, field, guarded, record
 from ivr_agi.panel.showing import page, path
 
 if TYPE_CHECKING:
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 SHOWN: Final = 50  # payments on a page
 LONGEST: Final = 3000  # characters of a field that are looked at, at all
-GREATEST_ID: Final = 2**63 - 1  # of the databases' integers
 SEEN: Final = ("state", "updated_at")  # what the person judged by
 # Reasons that have words of their own; others are shown as the journal has them.
 WORDED: Final = frozenset({reviewing.STUCK_WHY, "charged", "merchant", "check", ""})
@@ -151,9 +150,7 @@ async def _write(
 
 
 async def _find(request: Request) -> dict[str, Any]:
-    attempt_id = request.path_params["attempt_id"]
-    journal = request.app.state.panel.journal
-    found = await journal.get(attempt_id) if attempt_id <= GREATEST_ID else None
+    found = await request.app.state.panel.journal.get(attempt_id_of(request))
     if found is None:
         raise Stopped(404, "not_found")
     return dict(found)
