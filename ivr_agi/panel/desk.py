@@ -263,9 +263,9 @@ class Desk:
             raise
         sale.asked_at = self._now()
         sale.pin_sent = sale.pin_sent or sale.otp.verdict is OtpVerdict.SENT
-        if not sale.pin_sent and not self.more_pins(sale):
-            sale.refusal = "pin-not-sent"
-            await self._let_go(sale, "pin-not-sent")
+        if not sale.pin_sent and (self._closing or not self.more_pins(sale)):
+            sale.refusal = "shutting-down" if self._closing else "pin-not-sent"
+            await self._let_go(sale, sale.refusal)
             self._end(sale)
             return
         sale.stage = Stage.PIN

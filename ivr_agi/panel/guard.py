@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
+from starlette.convertors import Convertor, register_url_convertor
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
@@ -18,7 +19,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import RedirectResponse, Response
 
 from ivr_agi.journal import JournalError, people
-from ivr_agi.panel.showing import page, path
+from ivr_agi.panel.showing import cookie_name, page, path
 from ivr_agi.panel.wall import MOST_BYTES, MOST_OF_UPLOAD, TooLarge
 
 if TYPE_CHECKING:
@@ -180,17 +181,29 @@ def without_nul(text: str) -> str:
     return text.replace("\0", "")
 
 
+class AttemptId(Convertor[int]):
+    """An attempt's number in an address: no more digits than one has, for Python reads no more than 4300."""
+
+    regex = "[0-9]{1,19}"
+
+    def convert(self, value: str) -> int:
+        """As a number."""
+        return int(value)
+
+    def to_string(self, value: int) -> str:
+        """As a text."""
+        return str(value)
+
+
+register_url_convertor("attempt", AttemptId())
+
+
 def attempt_id_of(request: Request) -> int:
     """The attempt that an address names. Raises Stopped for what can be none."""
     number = int(request.path_params["attempt_id"])
     if number > GREATEST_ID:
         raise Stopped(404, "not_found")
     return number
-
-
-def cookie_name(request: Request, name: str) -> str:
-    """A cookie's name: under https one that a browser takes from this very host alone, over https."""
-    return f"__Host-{name}" if str(request.state.origin).startswith("https:") else name
 
 
 def session_cookie(request: Request) -> str:

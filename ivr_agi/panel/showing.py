@@ -100,9 +100,14 @@ def environment() -> Environment:
     return made
 
 
+def cookie_name(request: Request, name: str) -> str:
+    """A cookie's name: under https one that a browser takes from this very host alone, over https."""
+    return f"__Host-{name}" if str(getattr(request.state, "origin", "")).startswith("https:") else name
+
+
 def language_of(request: Request) -> str:
     """The page's language: what was chosen, else the panel's own."""
-    chosen = request.cookies.get(LANGUAGE_COOKIE, "")
+    chosen = request.cookies.get(cookie_name(request, LANGUAGE_COOKIE), "")
     return chosen if chosen in LANGUAGES else str(request.app.state.panel.language)
 
 

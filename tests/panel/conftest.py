@@ -7,6 +7,8 @@ import pytest_asyncio
 from panel.browser import open_browser, open_shop
 from panel.office import open_office
 
+from ivr_agi.panel.pages import charge
+
 
 @pytest.fixture
 async def office(tmp_path):
@@ -23,8 +25,9 @@ async def browser():
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def shop_with(tmp_path, browser):
-    """A served office by `await shop_with(name=value)`, with such settings; nobody's browser may have complained."""
+async def shop_with(tmp_path, browser, monkeypatch):
+    """Opens a served office with settings by name; nobody's browser may have complained in the end."""
+    monkeypatch.setattr(charge, "REFRESH", 1)  # seconds: the bank of the tests answers sooner
     async with AsyncExitStack() as shops:
 
         async def opened(**given):

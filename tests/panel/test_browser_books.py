@@ -27,7 +27,7 @@ async def test_a_payment_and_its_receipt(shop):
     await sara.reads("payments.receipt")
     (row,) = shop.line.attempts()
     await sara.page.get_by_text(figures.digits(row["ref_id"], "fa"), exact=True).wait_for()
-    await sara.page.evaluate("window.print = () => { window.printed = true; }")
+    await sara.page.evaluate("() => { window.print = () => { window.printed = true; }; }")
     await sara.button("payments.print").click()
     assert await sara.page.evaluate("window.printed")
 

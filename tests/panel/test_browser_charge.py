@@ -5,6 +5,7 @@ import asyncio
 import pytest
 from line import CARD, sample_card, until
 from panel.browser import PHONE
+from panel.looking import Look
 
 from ivr_agi.panel import figures
 from ivr_agi.simulator.outcomes import Outcome, Rule
@@ -31,8 +32,12 @@ async def test_paid_in_persian(shop):
     await sara.sees("charge.toman", toman="۵٬۰۰۰")
     await sara.button("charge.begin").click()
     await sara.sees("charge.pin_lead")
+    look = Look(sara)
+    await look.at_this("PIN")
     await sara.pay(shop.office.pin().translate(str.maketrans("0123456789", "۰۱۲۳۴۵۶۷۸۹")))
     await sara.reads("charge.paid_title")
+    await look.at_this("paid")
+    look.is_well()
     (charge,) = shop.gateway.charges
     assert await sara.page.locator(".tile b").inner_text() == figures.digits(charge.ref_id, "fa")
 
@@ -66,6 +71,7 @@ async def test_wrong_pin_then_a_new_one(shop_with):
     await sara.pay("000000" if first != "000000" else "111111")
     await sara.reads("charge.declined_title")
     await sara.sees("charge.next_new_pin")
+    await Look(sara).at_one("declined")
     await sara.button("charge.resend").click()  # waits until it may be pressed
     await sara.reads("charge.pin_title")
     assert shop.office.pin() != first
@@ -83,6 +89,7 @@ async def test_unknown(shop):
     await sara.pay(shop.office.pin(cut))
     await sara.reads("charge.unknown_title")
     await sara.sees("charge.unknown_do_1")
+    await Look(sara).at_one("unknown")
     await sara.begin()
     await sara.sees("charge.refused_under-review")
     assert len(shop.gateway.charges) == 1
@@ -107,6 +114,7 @@ async def test_what_is_wrong_with_a_form(shop):
     await sara.button("charge.begin").click()
     await sara.sees("charge.bad_mobile")
     await sara.sees("charge.bad_card")
+    await Look(sara).at_one("a form with faults")
     assert await sara.labelled("charge.amount").get_attribute("aria-invalid") == "true"
     assert await sara.labelled("charge.order_id").input_value() == "A-1"
     assert await sara.labelled("charge.card").input_value() == ""
@@ -117,12 +125,21 @@ async def test_what_is_wrong_with_a_form(shop):
 
 
 async def test_clicked_twice(shop):
-    """A double click on "send the PIN" sends one, on "pay" charges once."""
+    """A second click while the PIN is being sent sends nothing; a double click on "pay" charges once."""
+    sent = asyncio.Event()
+    shop.gateway.rules.append(Rule(Outcome(wait=sent), service="otp-v2"))
     sara = await shop.person("sara")
+    posted = []
+    sara.page.on("request", lambda request: posted.append(request.url) if request.method == "POST" else None)
     await sara.open("/charge")
     await sara.fill_in("A-1", "50000", "09123456789", CARD)
-    await sara.button("charge.begin").dblclick()
+    middle = await sara.middle_of(sara.button("charge.begin"))
+    await sara.page.mouse.click(*middle)
+    await until(lambda: shop.gateway.requests)
+    await sara.page.mouse.click(*middle)
+    sent.set()
     await sara.reads("charge.pin_title")
+    assert len(posted) == 1
     await sara.labelled("charge.pin").fill(shop.office.pin())
     await sara.page.get_by_role("button", name=sara.say("charge.pay", money="")).dblclick()
     await sara.reads("charge.paid_title")

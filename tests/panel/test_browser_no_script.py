@@ -20,8 +20,7 @@ async def test_a_payment_without_script(shop):
     await sara.fill_in("A-1", "50000", "09123456789", CARD)
     sent = asyncio.Event()
     shop.gateway.rules.append(Rule(Outcome(wait=sent), service="otp-v2"))
-    box = await sara.button("charge.begin").bounding_box()
-    middle = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    middle = await sara.middle_of(sara.button("charge.begin"))
     await sara.page.mouse.click(*middle)
     await until(lambda: shop.gateway.requests)
     async with sara.page.expect_request("**/charge"):

@@ -2,12 +2,14 @@
 
 import asyncio
 import re
+import shutil
+import subprocess
 from contextlib import asynccontextmanager
 
 import httpx
 import pytest
 from line import CARD, Thinking, until
-from panel.nginx import open_proxied
+from panel.nginx import EXAMPLE, open_proxied
 from panel.office import PASSWORD
 
 CALLER = "127.0.0.2"  # a browser's address, not the proxy's
@@ -170,9 +172,26 @@ async def test_what_is_written_down(proxied):
         await until(lambda: proxied.office.line.gateway.charges)
         await client.get("/panel/payments?order=ORDER-77&mobile=09123456789&card=7893")
         await client.get("/metrics?order=ORDER-77")
+        got = await client.post(
+            "/panel/charge?order=ORDER-77", content=b"x" * 70_000
+        )  # a fault, for the log of faults
+        assert got.status_code == 413
     assert re.search(
         rf"^{CALLER} \[[^]]+\] POST /panel/charge HTTP/1.1 303 ", proxied.access_log, re.MULTILINE
     )
     assert "GET /panel/payments HTTP" in proxied.access_log
     for secret in (CARD, pin, "ORDER-77", "9123456789", PASSWORD, "?"):
         assert secret not in proxied.logs()
+
+
+def test_caddy_takes_its_example(tmp_path):
+    """Where there is a Caddy, it finds nothing wrong with the Caddyfile."""
+    caddy = shutil.which("caddy")
+    if caddy is None:
+        pytest.skip("no caddy: `make test` does not install it")
+    example = EXAMPLE.with_name("Caddyfile")
+    arguments = ["validate", "--adapter", "caddyfile", "--config", example]
+    done = subprocess.run(
+        [caddy, *arguments], env={"HOME": str(tmp_path)}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr

@@ -37,8 +37,8 @@ def routes() -> list[Route]:
     """Of this module."""
     return [
         Route("/payments", guarded(show, May.LOOK), name="payments"),
-        Route("/payments/{attempt_id:int}", guarded(show_payment, May.LOOK), name="payment"),
-        Route("/payments/{attempt_id:int}/receipt", guarded(show_receipt, May.LOOK), name="receipt"),
+        Route("/payments/{attempt_id:attempt}", guarded(show_payment, May.LOOK), name="payment"),
+        Route("/payments/{attempt_id:attempt}/receipt", guarded(show_receipt, May.LOOK), name="receipt"),
         *exports.routes(show_list),
     ]
 

@@ -38,7 +38,7 @@ WORDED: Final = frozenset({reviewing.STUCK_WHY, "charged", "merchant", "check", 
 def routes() -> list[Route]:
     """Of this module."""
     pages = Review()
-    one = "/review/{attempt_id:int}"
+    one = "/review/{attempt_id:attempt}"
     return [
         Route("/review", guarded(pages.show, May.RESOLVE), name="review"),
         Route(one, guarded(pages.show_one, May.RESOLVE), name="review_one"),

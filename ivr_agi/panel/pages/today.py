@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from starlette.routing import Route
 
 from ivr_agi.journal import statistics
+from ivr_agi.model import holds_card
 from ivr_agi.outcomes import DECLINES
 from ivr_agi.panel import charts, figures
 from ivr_agi.panel.accounts import May
@@ -73,6 +74,7 @@ async def show(kept: Kept, request: Request) -> Response:
     """The figures of a period: period=NAME, or from=DAY and to=DAY."""
     now, language = clock(), language_of(request)
     asked = {name: request.query_params.get(name, "").strip()[:30] for name in ("period", "from", "to")}
+    asked = {name: "" if holds_card(text) else text for name, text in asked.items()}  # none comes back
     period, errors = _period(asked, now)
     shown: dict[str, Any] = {
         "asked": asked,
