@@ -334,11 +334,8 @@ class Desk:
         self._after(sale, self._settings.call_limit, self._overdue)
 
     def _overdue(self, sale: Sale) -> None:
-        """Left alone: the order is free again. What is being paid ends by itself."""
-        if sale.stage is Stage.PAYING:
-            self._after(sale, self._settings.pay_timeout, self._overdue)
-        elif sale.stage is not Stage.OVER:
-            self._run(self.cancel(sale, "no-input"))
+        """Left alone: the order is free again. What is being paid ends by itself, and sets its own limit."""
+        self._run(self.cancel(sale, "no-input"))
 
     def _end(self, sale: Sale) -> None:
         sale.pan, sale.stage = None, Stage.OVER

@@ -213,6 +213,4 @@ def session_cookie(request: Request) -> str:
 
 def trouble(request: Request, status: int, word: str) -> Response:
     """The page that says that something did not work; word: of words/trouble.toml."""
-    if not hasattr(request.state, "csrf"):
-        request.state.csrf = ""
     return page(request, "trouble.html", status, word=word, status=status)
