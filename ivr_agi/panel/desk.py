@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 KEPT: Final = 3600.0  # seconds for which the outcome of a sale can be seen under its own address
+MOMENT: Final = 1.5  # seconds
 MOST: Final = 500  # sales remembered
 MOST_OPEN: Final = 20  # of one operator
 
@@ -70,6 +71,7 @@ class Sale:
     explained: bool = True
     refusal: str = ""  # a word of outcomes.ENDINGS: why it went no further
     opening: asyncio.Task[None] | None = None
+    paying: asyncio.Task[None] | None = None
     busy: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def agrees_with(self, other: Sale) -> bool:
@@ -169,8 +171,13 @@ class Desk:
         attempt, sale.attempt, sale.stage = sale.attempt, None, Stage.PAYING
         sale.answer = None
         sale.submissions += 1
-        self._run(self._pay(sale, attempt, sale.pan, pin))
+        sale.paying = self._run(self._pay(sale, attempt, sale.pan, pin))
         return True
+
+    async def outcome(self, sale: Sale) -> None:
+        """Wait a moment for the bank: most answers come within it, and need no page that says to wait."""
+        if sale.paying:
+            await asyncio.wait({sale.paying}, timeout=MOMENT)
 
     async def cancel(self, sale: Sale, reason: str = "cancelled") -> None:
         """Let go of a sale for which nothing has been sent."""

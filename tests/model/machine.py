@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 STEPS = 60
 EXAMPLES = 10  # in one run of hypothesis
-CALLS = 40  # that one example makes, about
 
 mostly_sent = st.sampled_from(["sent"] * 12 + list(PINS))
 answers = st.sampled_from(["paid"] * 6 + list(ANSWERS))
@@ -185,8 +184,5 @@ def run(template: Path, number: int, calls: int, *, shrink: bool = True, example
 
     Drawn.template, Drawn.made = template, 0
     while Drawn.made < calls:
-        wanted = max(1, min(examples, (calls - Drawn.made) // CALLS))  # the last run need not go far beyond
-        run_state_machine_as_test(
-            seed(number + Drawn.made)(Drawn), settings=settings(options, max_examples=wanted)
-        )
+        run_state_machine_as_test(seed(number + Drawn.made)(Drawn), settings=options)
     return Drawn.made

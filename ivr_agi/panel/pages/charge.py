@@ -120,6 +120,7 @@ async def submit(request: Request) -> Response:
     if not (settings.pin_min <= len(keyed) <= settings.pin_max and keyed.isdecimal()):
         return _sale(request, sale, error="bad_pin", status=422)
     request.app.state.panel.desk.submit(sale, Pin(keyed))
+    await request.app.state.panel.desk.outcome(sale)
     return _back(request, sale)
 
 
