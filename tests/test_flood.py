@@ -148,7 +148,7 @@ async def test_flood(tmp_path, monkeypatch):
     monkeypatch.setattr(agi, "PROMPT_SECONDS", 5)
     async with open_line(tmp_path, max_calls=500) as line:
         assert (await buyer(line, "first")).status == "PAID"
-        await until(lambda: inside(line.server) == (0, 0, {}, {}))
+        await until(lambda: inside(line.server) == (0, 0, {}, {}) and not line.payments._calls)
         before = held(line.port)
 
         hostile = await opened(*(Hostile(line.port, junk) for junk in JUNK.values() for _ in range(EACH)))
