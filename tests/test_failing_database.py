@@ -133,7 +133,7 @@ async def test_frozen_for_good(network, monkeypatch):
     looking = asyncio.create_task(opened.standing("A-1"))
     await until(lambda: opened._reading)
     # Cut at once, as a rule; one that was just being begun ends by its own time limits.
-    await asyncio.wait_for(asyncio.to_thread(opened.close), 40)
+    await asyncio.wait_for(asyncio.to_thread(opened.close), 90)
     with pytest.raises(engine.JournalError):
         await looking
 

@@ -171,12 +171,19 @@ async def test_journal_that_another_program_locks(gateway, tmp_path):
         assert (await server.call(gateway))["PAYSTATUS"] == "PAID"
 
 
+def is_remembered(file):
+    """Whether the journal has the line about the first call."""
+    with closing(sqlite3.connect(file)) as journal:
+        return journal.execute("SELECT count(*) FROM call_record").fetchone()[0] == 1
+
+
 @pytest.mark.parametrize("instead", [False, True], ids=["removed", "replaced"])
 async def test_journal_that_is_taken_away(gateway, tmp_path, instead):
     """The file is moved from under it, perhaps with another in its place: no payment goes into nowhere."""
     file, away = tmp_path / "ivr-agi.db", tmp_path / "away.db"
     async with Serving(gateway_url=gateway.url) as server:
         assert (await server.call(gateway, query="amount=50000&order_id=before"))["PAYSTATUS"] == "PAID"
+        await until(lambda: is_remembered(file))  # the ended call, too, is written by then
         file.rename(away)
         if instead:
             file.write_bytes(away.read_bytes())
