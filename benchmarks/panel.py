@@ -63,6 +63,8 @@ PAGES: Final = {
     "/review": "reza",
     "/settlement": "reza",
     "/today": "reza",
+    "/today?period=30-days": "reza",
+    "/today?from=2026-01-01&to=2026-11-28": "reza",
     "/live": "sara",
     "/phone": "sara",
     "/audit": "mina",
