@@ -6,6 +6,7 @@ import html
 import re
 from contextlib import asynccontextmanager
 from functools import partial
+from ipaddress import ip_network
 
 import httpx
 from argon2 import PasswordHasher
@@ -14,6 +15,7 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from ivr_agi.journal import people
+from ivr_agi.panel import wall
 from ivr_agi.panel.app import Panel
 from ivr_agi.panel.passwords import Passwords
 
@@ -117,3 +119,20 @@ async def open_office(folder, users=USERS, **given):
             yield Office(line, panel)
         finally:
             await panel.close()
+
+
+async def who_asks(*lines):
+    """Who asks, by the wall, of a request that comes from 10.1.2.3, a proxy, with these lines of X-Forwarded-For."""
+    found = []
+
+    async def app(scope, _receive, send):
+        found.append(scope["state"]["address"])
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    walled = wall.Wall(app, url="https://pay.example.com", proxies=[ip_network("10.1.0.0/16")], uploads="/u")
+    transport = httpx.ASGITransport(walled, client=("10.1.2.3", 1))
+    async with httpx.AsyncClient(transport=transport, base_url="https://pay.example.com") as client:
+        await client.get("/", headers=[("X-Forwarded-For", line) for line in lines])
+    (asking,) = found
+    return asking

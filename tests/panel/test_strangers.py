@@ -7,12 +7,11 @@ from ipaddress import ip_network
 from types import SimpleNamespace
 from urllib.parse import quote, quote_plus
 
-import httpx
 import pytest
 import sqlalchemy as sa
 from itsdangerous import TimestampSigner
 from line import CARD, until
-from panel.office import PASSWORD, open_office
+from panel.office import PASSWORD, open_office, who_asks
 
 from ivr_agi.journal import JournalError, NoAnswer, people
 from ivr_agi.panel import guard, passwords, sessions, wall
@@ -244,18 +243,7 @@ async def test_a_card_in_an_address(office):
 )
 async def test_more_lines_of_forwarded_for(lines, asking):
     """A proxy may add a line of its own: the last one counts, not the client's."""
-    found = []
-
-    async def app(scope, _receive, send):
-        found.append(scope["state"]["address"])
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        await send({"type": "http.response.body", "body": b""})
-
-    walled = wall.Wall(app, url="https://pay.example.com", proxies=[ip_network("10.1.0.0/16")], uploads="/u")
-    transport = httpx.ASGITransport(walled, client=("10.1.2.3", 1))
-    async with httpx.AsyncClient(transport=transport, base_url="https://pay.example.com") as client:
-        await client.get("/", headers=[("X-Forwarded-For", line) for line in lines])
-    assert found == [asking]
+    assert await who_asks(*lines) == asking
 
 
 async def test_cookies_under_https(tmp_path):
