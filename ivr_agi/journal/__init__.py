@@ -198,7 +198,7 @@ class Journal:
 
     async def standing(self, order_id: str) -> AttemptState | None:
         """How far the attempt that holds an order has come; None if none does. Raises JournalError."""
-        return await self._look(lambda connection: steps.holder(connection, order_id))
+        return await self.look(lambda connection: steps.holder(connection, order_id))
 
     async def may_begin(self, who: Who) -> None:
         """Look, without a promise, whether an attempt could begin; what is not known yet is left out.
@@ -212,21 +212,21 @@ class Journal:
             velocity.check_pause(connection)
             velocity.check(connection, who, self._scribe.limits)
 
-        await self._look(look)
+        await self.look(look)
 
     async def declines(self, attempt_id: int) -> int:
         """Declines within a day of an attempt's caller or card, whichever are more. Raises JournalError."""
-        return await self._look(lambda connection: velocity.declines(connection, attempt_id))
+        return await self.look(lambda connection: velocity.declines(connection, attempt_id))
 
     async def get(self, attempt_id: int) -> dict[str, Any] | None:
         """One attempt as it is now, a dictionary of the table's columns. Raises JournalError."""
         query = sa.select(attempt).where(attempt.c.id == attempt_id)
-        return await self._look(lambda connection: next(iter(rows(connection, query)), None))
+        return await self.look(lambda connection: next(iter(rows(connection, query)), None))
 
     async def count(self, state: AttemptState) -> int:
         """How many attempts are in a state. Raises JournalError."""
         query = sa.select(sa.func.count()).select_from(attempt).where(attempt.c.state == state)
-        return await self._look(lambda connection: connection.execute(query).scalar_one())
+        return await self.look(lambda connection: connection.execute(query).scalar_one())
 
     async def probe(self) -> None:
         """Commit a write that changes nothing that counts. Raises JournalError if none can be made."""
@@ -241,10 +241,6 @@ class Journal:
         """Have something of the panel's written (people.py). Raises JournalError."""
         return await self._write(lambda connection, _again: do(connection))
 
-    async def look(self, job: Callable[[sa.Connection], T]) -> T:
-        """Have something read, by a thread. Raises JournalError."""
-        return await self._look(job)
-
     def now(self, do: Callable[[sa.Connection], T]) -> T:
         """Write, and wait for it without a loop: for the commands. Raises JournalError."""
         return self._now(lambda connection, _again: do(connection))
@@ -258,7 +254,8 @@ class Journal:
                 asyncio.wrap_future(self._writer.submit(do, again=again, counting=counting))
             )
 
-    async def _look(self, job: Callable[[sa.Connection], T]) -> T:
+    async def look(self, job: Callable[[sa.Connection], T]) -> T:
+        """Have something read, by a thread. Raises JournalError."""
         try:
             return await _in_time(asyncio.wrap_future(self._readers.submit(self._read, job)))
         except NoAnswer:
@@ -308,7 +305,7 @@ class Journal:
 
     async def next_notice(self, without: Collection[str] = ()) -> float | None:
         """When the next notice is due, in seconds since 1970; None for none. without: orders left out."""
-        return await self._look(lambda connection: outbox.soonest(connection, without))
+        return await self.look(lambda connection: outbox.soonest(connection, without))
 
     async def claim_notices(
         self, now: float, until: float, limit: int, without: Collection[str] = ()
@@ -328,7 +325,7 @@ class Journal:
 
     async def waiting_notices(self) -> outbox.Waiting:
         """How many are neither delivered nor given up, and since when."""
-        return await self._look(outbox.waiting)
+        return await self.look(outbox.waiting)
 
     def notices(self, *, every: bool = False, limit: int | None = None) -> list[dict[str, Any]]:
         """Notices pending or given up, oldest first, without bodies; every: all, newest first."""
@@ -369,7 +366,7 @@ class Journal:
 
     async def is_paused(self) -> bool:
         """Whether no payment begins at present. Raises JournalError."""
-        return await self._look(velocity.is_paused)
+        return await self.look(velocity.is_paused)
 
     def pause(self, by: str, reason: str) -> bool:
         """Let no payment begin, on any server; False if that was so already. Raises JournalError."""
