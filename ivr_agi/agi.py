@@ -12,12 +12,13 @@ sends on a hang-up is held by tests/asterisk.
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 import socket
-from collections import deque
-from contextlib import suppress
+import sys
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, cast
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, cast
 
 import structlog
 from asterisk import agi as pyst2
@@ -40,6 +41,8 @@ COMMAND_SECONDS: Final = 10.0  # for a command that does not wait for the caller
 PROMPT_SECONDS: Final = 90.0  # the longest sound that we let play
 HANGUP_GRACE: Final = 1.0  # after HANGUP an answer comes at once, or never
 BLOCK_GRACE: Final = 0.5  # a 520 block whose last line is not "520 …" ends by silence
+BACKLOG: Final = 4096  # connections that the kernel keeps until we have taken them
+CLOCK_TICK: Final = 0.002  # seconds; uvloop's clock has milliseconds
 DEAD: Final = 511  # "not permitted on a dead channel"
 
 # What Asterisk sends as `agi_…`, in its order (res_agi.c of 16 to 22); arguments follow as agi_arg_N.
@@ -55,6 +58,11 @@ KEEPALIVE: Final = {
     "TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 20_000,
 }  # fmt: skip
 
+_ANSWER: Final = re.compile(r"([2-9][0-9]{2})([ -]|$)(.*)", re.DOTALL)
+_LAST_OF_BLOCK: Final = re.compile(r"[1-9][0-9]{2} ")
+_RESULT: Final = re.compile(r"result=([^\s(]*)(?:\s*\((.*)\))?", re.DOTALL)
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]")
+
 
 class BadEnvironment(Exception):  # noqa: N818 - named for what it is
     """The environment is no Asterisk's, or a caller ID with a newline has forged a part of it."""
@@ -68,12 +76,14 @@ class MissingSound(Exception):  # noqa: N818
     """`-1` with the caller still there: Asterisk has no such sound file."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """One answer of Asterisk: `200`, and `result=1 (something) endpos=0`, which may hold a caller's keys."""
 
     code: int
-    text: str = field(repr=False)
+    text: str
+
+    def __repr__(self) -> str:
+        return f"Answer(code={self.code})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +94,32 @@ class Keyed:
     timed_out: bool
 
 
+class Once:
+    """What happens once, and can be waited for. As asyncio.Event, which takes ten times the memory."""
+
+    __slots__ = ("_event", "_happened")
+
+    def __init__(self) -> None:
+        self._happened = False
+        self._event: asyncio.Event | None = None
+
+    def is_set(self) -> bool:
+        """Whether it has happened."""
+        return self._happened
+
+    def set(self) -> None:
+        """It has happened: whoever waits goes on."""
+        self._happened = True
+        if self._event:
+            self._event.set()
+
+    async def wait(self) -> None:
+        """Wait until it has happened."""
+        if not self._happened:
+            self._event = self._event or asyncio.Event()
+            await self._event.wait()
+
+
 class Wire(asyncio.Protocol):
     """One connection from Asterisk: one command under way at a time, each with a deadline.
 
@@ -91,18 +127,27 @@ class Wire(asyncio.Protocol):
     is asking. closed is set when the connection itself has gone.
     """
 
+    __slots__ = (
+        "_arrival", "_commanding", "_grace", "_hangups", "_lines", "_loop", "_opened", "_rings_at", "_timer",
+        "_transport", "_unread", "_until", "_waiting", "closed", "hung_up", "peer",
+    )  # fmt: skip
+
     def __init__(self, opened: Callable[[Wire], None]) -> None:
-        self._opened = opened
+        self._opened: Callable[[Wire], None] | None = opened
+        self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
-        self._unread = bytearray()
-        self._lines: deque[str] = deque()
+        self._unread = b""  # of a line whose end has not come
+        self._lines: list[str] = []  # that came before anybody waited for them
         self._waiting = 0  # characters in them
         self._hangups = 0
-        self._arrival: asyncio.Future[None] | None = None
+        self._arrival: asyncio.Future[str | None] | None = None  # of the line that is waited for
+        self._until = self._grace = 0.0  # when the waiting ends, and how soon after a hang-up
+        self._timer: asyncio.TimerHandle | None = None
+        self._rings_at = math.inf
         self._commanding = False  # the environment is over: HANGUP is now a word of its own
         self.peer = ""
-        self.hung_up = asyncio.Event()
-        self.closed = asyncio.Event()
+        self.hung_up = Once()
+        self.closed = Once()
 
     # -- asyncio's side ---------------------------------------------------------------------
 
@@ -110,33 +155,37 @@ class Wire(asyncio.Protocol):
         """Remember who it is and hand the call on."""
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by inheritance
         peername = transport.get_extra_info("peername") or ("unknown",)
-        self.peer = str(peername[0])
-        _keep_alive(transport.get_extra_info("socket"))
-        self._opened(self)
+        self.peer = sys.intern(str(peername[0]))  # Asterisk's, in most cases: one for all calls
+        opened, self._opened = self._opened, None
+        if opened:
+            opened(self)
 
     def data_received(self, chunk: bytes) -> None:
         """Cut what came into lines; a line or a heap of them that no Asterisk sends ends it."""
-        self._unread += chunk
-        while (end := self._unread.find(b"\n")) >= 0:
-            line = self._unread[:end].decode("utf-8", "replace").rstrip("\r")
-            del self._unread[: end + 1]
-            if self._commanding and line == "HANGUP" and self._hangups < MAX_HANGUPS:
+        if self._unread:
+            chunk = self._unread + chunk
+        # With more lines than that it is no Asterisk; the rest of them is not even cut.
+        lines = chunk.split(b"\n", MAX_LINES + MAX_HANGUPS + 2)
+        self._unread = lines.pop()
+        for raw in lines:
+            line = raw.decode("utf-8", "replace").rstrip("\r")
+            if line == "HANGUP" and self._commanding and self._hangups < MAX_HANGUPS:
                 self._hangups += 1
-                self.hung_up.set()
-                continue
-            self._lines.append(line)
-            self._waiting += len(line)
-            if len(self._lines) > MAX_LINES or self._waiting > MAX_UNREAD:  # before the rest is cut, too
-                self._flooded()
-                return
+                self._hang_up()
+            elif self._arrival and not self._arrival.done():
+                self._arrival.set_result(line)
+            else:
+                self._lines.append(line)
+                self._waiting += len(line)
+                if len(self._lines) > MAX_LINES or self._waiting > MAX_UNREAD:
+                    self._flooded()
+                    return
         if len(self._unread) > MAX_LINE:
             self._flooded()
-            return
-        self._wake()
 
     def _flooded(self) -> None:
         log.warning("agi.flooded", peer=self.peer, cure="this peer is no Asterisk: see ALLOWED_PEERS")
-        self._unread.clear()
+        self._unread = b""
         self._lines.clear()
         self._waiting = 0
         self.abort()
@@ -144,13 +193,22 @@ class Wire(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """EOF or reset: whoever waits learns it now."""
         del exc
+        self._ended()
+
+    def _ended(self) -> None:
         self.closed.set()
         self.hung_up.set()
-        self._wake()
-
-    def _wake(self) -> None:
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
         if self._arrival and not self._arrival.done():
             self._arrival.set_result(None)
+
+    def _hang_up(self) -> None:
+        """The caller has gone: an answer that is under way comes soon, or never."""
+        self.hung_up.set()
+        if self._arrival:
+            self._watch(min(self._until, self._loop.time() + self._grace))
 
     # -- the call's side --------------------------------------------------------------------
 
@@ -158,8 +216,8 @@ class Wire(asyncio.Protocol):
         """Read up to the blank line. Raises Hangup when it stays cut, or is longer than any of Asterisk's."""
         lines: list[str] = []
         size = 0
-        deadline = _now() + ENVIRONMENT_SECONDS
-        while (line := await self._line(deadline)) is not None:
+        deadline = self._loop.time() + ENVIRONMENT_SECONDS
+        while (line := self._next() if self._lines else await self._line(deadline)) is not None:
             if not line:
                 self._commanding = True
                 return lines
@@ -171,7 +229,7 @@ class Wire(asyncio.Protocol):
         raise Hangup("the AGI environment never ended")
 
     async def ask(
-        self, command: str, seconds: float = COMMAND_SECONDS, grace: float = HANGUP_GRACE
+        self, command: bytes, seconds: float = COMMAND_SECONDS, grace: float = HANGUP_GRACE
     ) -> Answer:
         """Send one command and await its answer, at most so many seconds; after HANGUP, `grace`.
 
@@ -182,18 +240,20 @@ class Wire(asyncio.Protocol):
         """
         if self._transport is None or self.closed.is_set():
             raise Hangup("the connection to Asterisk has gone")
-        # What still comes for a command that was given up is nobody's answer.
-        self._lines = deque(line for line in self._lines if line.startswith("agi_"))
-        self._waiting = sum(map(len, self._lines))
-        self._transport.write(command.encode() + b"\n")
-        deadline = _now() + seconds
+        if self._lines:  # what still comes for a command that was given up is nobody's answer
+            self._lines = [line for line in self._lines if line.startswith("agi_")]
+            self._waiting = sum(map(len, self._lines))
+        self._transport.write(command + b"\n")
+        deadline = self._loop.time() + seconds
         forged = False
         while (line := await self._line(deadline, grace)) is not None:
+            if line.startswith("200 ") and not forged:
+                return Answer(200, line[4:])
             # Asterisk answers only after its whole environment: more of it here means that the blank
             # line that ended it came out of a caller ID.
             forged = forged or line.startswith("agi_")
-            found = re.match(r"([1-9][0-9]{2})([ -]|$)(.*)", line, re.DOTALL)
-            if not found or found[1].startswith("1"):  # noise; or "100 Trying", the real one follows
+            found = _ANSWER.match(line)
+            if not found:  # noise; or "100 Trying", the real one follows
                 continue
             code, mark, text = int(found[1]), found[2], found[3]
             if mark == "-":
@@ -203,42 +263,69 @@ class Wire(asyncio.Protocol):
             if forged:
                 raise BadEnvironment("it goes on after its end")
             return Answer(code, text)
+        return self._unanswered(command, seconds)
+
+    def _unanswered(self, command: bytes, seconds: float) -> Answer:
         if self.closed.is_set():
             raise Hangup("the connection to Asterisk has gone")
         if self.hung_up.is_set():
             return Answer(DEAD, "hung up, no answer")
-        log.warning("agi.silent", peer=self.peer, command=command.split(" ", 1)[0], seconds=seconds)
+        log.warning("agi.silent", peer=self.peer, command=_verb(command), seconds=seconds)
         self.abort()
         raise Hangup("Asterisk has fallen silent")
 
     async def _block(self, first: str) -> str:
         """Read the rest of a `520-` block: it ends with `520 `, or by silence."""
         lines = [first]
-        while len(lines) < MAX_LINES and (line := await self._line(_now() + BLOCK_GRACE)) is not None:
+        while (
+            len(lines) < MAX_LINES and (line := await self._line(self._loop.time() + BLOCK_GRACE)) is not None
+        ):
             lines.append(line)
-            if re.match(r"[1-9][0-9]{2} ", line):
+            if _LAST_OF_BLOCK.match(line):
                 break
         return "\n".join(lines)
 
-    async def _line(self, deadline: float, grace: float | None = None) -> str | None:
-        """The next line; None when the connection has gone or time is up."""
-        while not self._lines:
-            if self.closed.is_set():
-                return None
-            until = deadline
-            if grace is not None and self.hung_up.is_set():
-                until = min(deadline, _now() + grace)
-            self._arrival = asyncio.get_running_loop().create_future()
-            try:
-                async with asyncio.timeout_at(until):
-                    await self._arrival
-            except TimeoutError:
-                return None
-            finally:
-                self._arrival = None
-        line = self._lines.popleft()
+    def _line(self, deadline: float, grace: float = math.inf) -> asyncio.Future[str | None]:
+        """The next line, once it is there; None when the connection has gone or time is up.
+
+        grace: seconds after a hang-up in which it still may come.
+        """
+        arrival: asyncio.Future[str | None] = self._loop.create_future()
+        if self._lines:
+            arrival.set_result(self._next())
+        elif self.closed.is_set():
+            arrival.set_result(None)
+        else:
+            self._arrival, self._grace = arrival, grace
+            if self.hung_up.is_set():
+                deadline = min(deadline, self._loop.time() + grace)
+            self._watch(deadline)
+        return arrival
+
+    def _next(self) -> str:
+        line = self._lines.pop(0)  # of a few
         self._waiting -= len(line)
         return line
+
+    # One timer serves one command after the other: most are answered long before it rings, and it then
+    # finds a later deadline. To set one for each command would cost more than to word and read it.
+
+    def _watch(self, until: float) -> None:
+        self._until = until
+        if until < self._rings_at:
+            if self._timer:
+                self._timer.cancel()
+            self._rings_at = min(until, self._loop.time() + COMMAND_SECONDS)
+            self._timer = self._loop.call_at(self._rings_at, self._ring)
+
+    def _ring(self) -> None:
+        self._timer, self._rings_at = None, math.inf
+        if not self._arrival or self._arrival.done():
+            return
+        if self._until - self._loop.time() < CLOCK_TICK:
+            self._arrival.set_result(None)
+        else:
+            self._watch(self._until)
 
     def close(self) -> None:
         """Let go of the call: Asterisk goes on in the dialplan."""
@@ -249,22 +336,25 @@ class Wire(asyncio.Protocol):
         """Cut the connection at once; whoever waits gets Hangup."""
         if self._transport:
             self._transport.abort()
-        self.hung_up.set()
-        self.closed.set()
-        self._wake()
+        self._ended()
 
 
-def _now() -> float:
-    return asyncio.get_running_loop().time()
+async def listen(
+    opened: Callable[[Wire], None], host: str, port: int, *, shared: bool = False
+) -> asyncio.Server:
+    """Listen for Asterisk; `opened` is called with each connection. Raises OSError.
 
-
-def _keep_alive(wire: socket.socket | None) -> None:
-    if wire is None or wire.family not in (socket.AF_INET, socket.AF_INET6):
-        return
-    with suppress(OSError):  # gone already
+    shared: other processes may listen there, too (SO_REUSEPORT); each connection goes to one of them.
+    """
+    loop = asyncio.get_running_loop()
+    listener = await loop.create_server(
+        lambda: Wire(opened), host, port, backlog=BACKLOG, reuse_port=shared or None
+    )
+    for wire in listener.sockets:  # each connection has them from here: tcp(7)
         wire.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for name, value in KEEPALIVE.items():
             wire.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+    return listener
 
 
 def parse_environment(lines: Iterable[str]) -> dict[str, str]:
@@ -277,148 +367,162 @@ def parse_environment(lines: Iterable[str]) -> dict[str, str]:
     place, arguments = -1, 0
     for line in lines:
         name, colon, value = line.partition(":")
-        key = name.removeprefix("agi_")
-        if not colon or key == name:
+        if not colon or not name.startswith("agi_"):
             raise BadEnvironment(f"a line that is none of Asterisk's: {name[:40]!r}")
+        key = name[4:]
         if key in environment:
             raise BadEnvironment(f"{name} comes twice")
-        if key == f"arg_{arguments + 1}":
+        its_place = PLACES.get(key)
+        if its_place is None:
             arguments += 1
-        elif key not in PLACES:
-            raise BadEnvironment(f"unknown key {name[:40]!r}")
-        elif arguments or PLACES[key] < place:
+            if key != f"arg_{arguments}":
+                raise BadEnvironment(f"unknown key {name[:40]!r}")
+        elif arguments or its_place < place:
             raise BadEnvironment(f"{name} is not at its place")
         else:
-            place = PLACES[key]
+            place = its_place
         environment[key] = value.strip()
     return environment
 
 
-class _Worded(Exception):  # noqa: N818
-    """Thrown out of pyst2 once it has worded a command."""
-
-
 class Codec(pyst2.AGI):  # type: ignore[misc]  # pyst2 has no types
-    """pyst2's AGI as a codec: each method runs twice, to word the command and to read the answer.
+    """pyst2's AGI as a codec: it words each command, sends nothing, and takes it for done.
 
     What is put right here, each reproduced against pyst2 0.5.1: signal handlers and reading in
-    `__init__`, secrets on stderr, quoting that escapes nothing, file names not quoted at all,
-    the lost "(timeout)", 511, and "hangup" inside a value taken for one.
+    `__init__`, secrets on stderr, quoting that escapes nothing, file names not quoted at all. Its way
+    of reading answers is not used: it loses "(timeout)" and 511, and takes "hangup" inside a value
+    for one.
     """
 
     def __init__(self) -> None:
         # Not pyst2's: it would install a signal handler and read from stdin.
         self.env: dict[str, str] = {}
         self.wording = ""
-        self.answer_read: Answer | None = None
 
     def execute(self, command: str, *args: object) -> dict[str, tuple[str, str]]:
-        """Word the command on the first pass, read its answer on the second."""
-        if self.answer_read is None:
-            self.wording = " ".join([command.strip(), *map(str, args)]).strip()
-            raise _Worded
-        return decode(self.answer_read)
+        """Keep the wording, in place of sending it."""
+        self.wording = " ".join((command.strip(), *map(str, args))).strip()
+        return _DONE
 
     def _quote(self, string: object) -> str:
         """Quote so that no value can end the argument or the command."""
-        text = re.sub(r"[\x00-\x1f\x7f\x85\u2028\u2029]", " ", str(string))
+        text = str(string)
+        if not text.isprintable():
+            text = _CONTROL.sub(" ", text)
         return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
-    def stream_file(self, filename: str, escape_digits: str = "", sample_offset: int = 0) -> Any:
+    def stream_file(self, filename: str, escape_digits: str = "", sample_offset: int = 0) -> None:
         """As pyst2's, with the file name quoted."""
-        return super().stream_file(self._quote(filename), escape_digits, sample_offset)
+        super().stream_file(self._quote(filename), escape_digits, sample_offset)
 
-    def get_data(self, filename: str, timeout: int = 2000, max_digits: int = 255) -> Keyed:
-        """As pyst2's, with the file name quoted and the timeout told."""
-        keys, note = self.execute("GET DATA", self._quote(filename), timeout, max_digits)["result"]
-        return Keyed(Keys(keys), note == "timeout")
+    def get_data(self, filename: str, timeout: int = 2000, max_digits: int = 255) -> None:
+        """As pyst2's, with the file name quoted."""
+        super().get_data(self._quote(filename), timeout, max_digits)
 
-    def set_music(self, name: str, *, on: bool) -> None:
+    def set_music(self, state: str, name: str) -> None:
         """SET MUSIC ON class, or OFF: the one command of ours that pyst2 lacks."""
-        self.execute("SET MUSIC", "ON" if on else "OFF", self._quote(name))
+        self.execute("SET MUSIC", state, self._quote(name))
 
 
-def decode(answer: Answer) -> dict[str, tuple[str, str]]:
-    """Read an answer into pyst2's shape: `{"result": ("1", "what stood in brackets")}`.
+_CODEC: Final = Codec()
+_DONE: Final = {"result": ("0", "")}
+
+
+def word(method: Callable[..., Any], *args: object) -> bytes:
+    """Word a command by a method of Codec. Raises CommandRefused if Asterisk would cut it."""
+    method(*args)
+    wording, _CODEC.wording = _CODEC.wording.encode(), ""
+    if len(wording) > MAX_COMMAND:
+        raise CommandRefused(f"{_verb(wording)}: longer than {MAX_COMMAND} bytes")
+    return wording
+
+
+# What is played is worded alike in every call; the values of variables are not kept.
+word_play: Final = lru_cache(2048)(word)
+
+
+def decode(answer: Answer) -> tuple[str, str]:
+    """Read `result=1 (what stands in brackets)` into `("1", "what stands in brackets")`.
 
     Raises Hangup on 511, CommandRefused on 510, 520 and whatever else Asterisk may say.
     """
-    if answer.code == DEAD:
+    code, text = answer
+    found = _RESULT.match(text) if code == 200 else None  # noqa: PLR2004 - AGI's "done"
+    if found:
+        return found[1], found[2] or ""
+    if code == DEAD:
         raise Hangup("the caller has hung up")
-    found = re.match(r"result=([^\s(]*)(?:\s*\((.*)\))?", answer.text, re.DOTALL)
-    if answer.code != 200 or not found:  # noqa: PLR2004 - AGI's "done"
-        raise CommandRefused(f"{answer.code} {answer.text.splitlines()[0] if answer.text else ''}".strip())
-    return {"result": (found[1], found[2] or "")}
+    raise CommandRefused(f"{code} {text.splitlines()[0] if text else ''}".strip())
 
 
 class Agi:
     """The commands that a call needs, awaited. Raises Hangup, MissingSound or CommandRefused."""
 
+    __slots__ = ("_wire",)
+
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
-        self._codec = Codec()
 
     @property
-    def hung_up(self) -> asyncio.Event:
+    def hung_up(self) -> Once:
         """Set the moment the caller, or the connection, has gone."""
         return self._wire.hung_up
 
     async def answer(self) -> None:
         """ANSWER: harmless when the dialplan has answered."""
-        await self._do(self._codec.answer)
+        await self._do(word_play(_CODEC.answer))
 
     async def stream_file(self, name: str, escape: str = "") -> str:
         """Play a file; returns the key of `escape` that ended it, or ''."""
-        return str(await self._do(self._codec.stream_file, name, escape, seconds=PROMPT_SECONDS, sound=name))
+        command = word_play(_CODEC.stream_file, name, escape)
+        key, _ = await self._do(command, PROMPT_SECONDS, sound=name)
+        if key == "0":
+            return ""
+        try:
+            return chr(int(key))
+        except (ValueError, OverflowError):  # not quoted: it may be what the caller keyed
+            raise CommandRefused(f"{_verb(command)}: an answer that cannot be read") from None
 
     async def get_data(self, name: str, timeout_ms: int, max_digits: int) -> Keyed:
         """Play a file and collect keys in one command: between two commands Asterisk loses keys."""
         seconds = PROMPT_SECONDS + timeout_ms / 1000 * (max_digits + 1)
-        keyed = await self._do(
-            self._codec.get_data, name, timeout_ms, max_digits, seconds=seconds, sound=name
-        )
-        return cast("Keyed", keyed)
+        command = word_play(_CODEC.get_data, name, timeout_ms, max_digits)
+        keys, note = await self._do(command, seconds, sound=name)
+        return Keyed(Keys(keys), note == "timeout")
 
     async def set_variable(self, name: str, value: str) -> None:
         """Set a channel variable; also works, and is meant to, after a hang-up."""
-        await self._do(self._codec.set_variable, name, value, dead=True)
+        await self._do(word(_CODEC.set_variable, name, value), dead=True)
 
     async def set_music(self, name: str, *, on: bool) -> None:
         """Start or stop music on hold of a class; returns at once."""
-        await self._do(lambda: self._codec.set_music(name, on=on))
+        await self._do(word_play(_CODEC.set_music, "ON" if on else "OFF", name))
 
     async def _do(
-        self,
-        method: Callable[..., Any],
-        *args: object,
-        seconds: float = COMMAND_SECONDS,
-        sound: str = "",
-        dead: bool = False,
-    ) -> Any:
-        """Let pyst2 word the command, carry it over, and let pyst2 read the answer."""
-        if self.hung_up.is_set() and not dead:
+        self, command: bytes, seconds: float = COMMAND_SECONDS, *, sound: str = "", dead: bool = False
+    ) -> tuple[str, str]:
+        """Carry a command over and read its answer. sound: what it plays. dead: also after a hang-up."""
+        wire = self._wire
+        if dead:
+            return decode(await wire.ask(command, seconds, COMMAND_SECONDS))
+        if wire.hung_up.is_set():
             raise Hangup("the caller has hung up")
-        codec = self._codec
-        codec.answer_read = None
-        with suppress(_Worded):
-            method(*args)
-        if len(codec.wording.encode()) > MAX_COMMAND:
-            raise CommandRefused(f"{codec.wording.split(' ', 1)[0]}: longer than {MAX_COMMAND} bytes")
-        grace = COMMAND_SECONDS if dead else HANGUP_GRACE
-        codec.answer_read = await self._wire.ask(codec.wording, seconds, grace)
-        if self.hung_up.is_set() and not dead:
+        answer = await wire.ask(command, seconds, HANGUP_GRACE)
+        if wire.hung_up.is_set():
             raise Hangup("the caller has hung up")
-        if sound and codec.answer_read.text.startswith("result=-1"):
+        if sound and answer.text.startswith("result=-1"):
             await self._tell_missing_from_gone(sound)
-        try:
-            return method(*args)
-        except pyst2.AGIException:  # it quotes the answer, which may be a caller's keys
-            raise CommandRefused(f"{codec.wording.split(' ', 1)[0]}: an answer that cannot be read") from None
+        return decode(answer)
 
-    async def _tell_missing_from_gone(self, sound: str) -> None:
+    async def _tell_missing_from_gone(self, sound: str) -> NoReturn:
         """`-1` means either; CHANNEL STATUS tells which."""
-        status = await self._wire.ask("CHANNEL STATUS")
+        status = await self._wire.ask(b"CHANNEL STATUS")
         if status.code == DEAD or self.hung_up.is_set() or status.text.startswith("result=-1"):
             self.hung_up.set()
             raise Hangup("the caller has hung up")
         raise MissingSound(sound)
+
+
+def _verb(command: bytes) -> str:
+    """The first word of a command, for a log: none of its values."""
+    return command.split(b" ", 1)[0].decode()

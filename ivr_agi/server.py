@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from ivr_agi import metrics
-from ivr_agi.agi import Agi, BadEnvironment, Wire, parse_environment
+from ivr_agi.agi import Agi, BadEnvironment, Wire, listen, parse_environment
 from ivr_agi.call import Call
 from ivr_agi.conversation import converse
 from ivr_agi.door import Door, Full
@@ -77,9 +77,8 @@ class Server:
 
     async def start(self) -> int:
         """Listen; returns the port. Raises OSError when the address cannot be had."""
-        loop = asyncio.get_running_loop()
         host, port = self._settings.host, self._settings.port
-        self._listener = await loop.create_server(lambda: Wire(self._accept), host, port, backlog=1024)
+        self._listener = await listen(self._accept, host, port)
         port = int(self._listener.sockets[0].getsockname()[1])
         log.info("server.listening", host=host, port=port)
         return port

@@ -199,7 +199,7 @@ async def test_minus_one_of_a_hangup(peer, line, status):
 async def test_silence(peer):
     """A peer that accepts a command and says nothing is let go."""
     with pytest.raises(Hangup):
-        await both(peer.wire.ask("NOOP", 0.05), peer.heard())
+        await both(peer.wire.ask(b"NOOP", 0.05), peer.heard())
     assert peer.wire.closed.is_set()
 
 

@@ -13,7 +13,7 @@ import typer
 import uvloop
 from rich.console import Console
 
-from ivr_agi import __version__, charge, flow, hardening, logs, metrics, settings
+from ivr_agi import __version__, flow, hardening, logs, metrics, settings
 from ivr_agi.cli import journal as journal_commands
 from ivr_agi.cli import pause as pause_commands
 from ivr_agi.cli import sounds as sounds_commands
@@ -26,6 +26,7 @@ from ivr_agi.cli.wiring import (
     open_panel,
     open_payments,
     open_server,
+    open_web,
     open_webhook,
     read_settings,
     recover,
@@ -34,9 +35,6 @@ from ivr_agi.cli.wiring import (
 )
 from ivr_agi.journal import JournalError
 from ivr_agi.notify import Notify
-from ivr_agi.simulator.gateway import run_gateway
-from ivr_agi.simulator.phone import PhoneError, run_phone
-from ivr_agi.web import Health, Web
 
 if TYPE_CHECKING:
     from ivr_agi.journal import Journal
@@ -105,7 +103,7 @@ async def _serve(found: Settings, journal: Journal) -> int:
             why = error.strerror or error
             fail(f"IVR_AGI_HOST, IVR_AGI_PORT: cannot listen on {found.host}:{found.port}: {why}")
         panel = open_panel(found, journal, payments, server)
-        web = Web(found.http_host, found.http_port, Health(journal, lambda: server.accepting), panel)
+        web = open_web(found, journal, server, panel)
         http_port = await web.start()
         if panel and http_port:
             await tell_panel(found, http_port, journal)
@@ -139,6 +137,8 @@ def take_charge(
     mobile: Annotated[str | None, typer.Option(help="The payer's mobile; asked if absent.")] = None,
 ) -> None:
     """Take a payment in the terminal (method 2.2); card and PIN are typed unseen."""
+    from ivr_agi import charge  # noqa: PLC0415 - only this command
+
     found = read_settings(secret=True, quiet=True)
     journal = open_journal(found)
     recover(journal)
@@ -176,6 +176,7 @@ def run_demo(
 ) -> None:
     """Pay by the keyboard: gateway simulator, server and phone in one; exits 0 if the payment succeeded."""
     from ivr_agi import demo  # noqa: PLC0415 - no other command needs the panel
+    from ivr_agi.simulator.phone import PhoneError  # noqa: PLC0415 - nor the phone
 
     if digits and not script:
         fail("DIGITS… go with --script")
@@ -195,6 +196,8 @@ def phone(
     caller_id: Annotated[str, typer.Option(help="The caller's number; empty: withheld.")] = "09123456789",
 ) -> None:
     """Play Asterisk's side of one call against any FastAGI server, with the terminal as the phone."""
+    from ivr_agi.simulator.phone import PhoneError, run_phone  # noqa: PLC0415 - only this command and `demo`
+
     if digits and not script:
         fail("DIGITS… go with --script")
 
@@ -215,6 +218,7 @@ def simulator(
     sequence: Annotated[str | None, typer.Option(help="The only `sequence` accepted; any if absent.")] = None,
 ) -> None:
     """Run the gateway's stand-in; it prints the one-time PINs that it sends."""
+    from ivr_agi.simulator.gateway import run_gateway  # noqa: PLC0415 - only this command and `demo`
 
     async def stand_in() -> int:
         with suppress(asyncio.CancelledError):

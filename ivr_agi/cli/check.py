@@ -17,7 +17,6 @@ from rich.text import Text
 
 from ivr_agi import logs, settings
 from ivr_agi.cli.wiring import literal_console
-from ivr_agi.doctor import asterisk, own, reach, storage
 from ivr_agi.doctor.findings import Finding, Level, warning
 
 if TYPE_CHECKING:
@@ -40,6 +39,8 @@ def check(
     no_gateway: Annotated[bool, typer.Option("--no-gateway", help="Do not connect to the gateway.")] = False,
 ) -> None:
     """Look for what stands in the way of a payment or lets a card number out; exits 1 if anything does."""
+    from ivr_agi.doctor import asterisk, own  # noqa: PLC0415 - only this command
+
     logs.configure("ERROR", "console")
     env_file = Path(str(settings.Settings.model_config.get("env_file")))
     findings = list(own.misspelt(env_file))
@@ -56,6 +57,8 @@ def check(
 
 
 def _ours(found: Settings, *, gateway: bool) -> list[Finding]:
+    from ivr_agi.doctor import own, reach, storage  # noqa: PLC0415 - as above
+
     findings = [*own.given(found), *own.panel(found)]
     journal, newest = storage.check(found.journal_url)
     findings += journal
@@ -78,6 +81,8 @@ def _asterisks(folder: Path | None, found: Settings) -> list[Finding]:
         ]
     spoken = found.language_codes if found.language == "ask" else (found.language,)
     languages = {language: found.language_codes[language] for language in spoken}
+    from ivr_agi.doctor import asterisk  # noqa: PLC0415 - as above
+
     return asterisk.check(
         folder or ETC_ASTERISK, languages=languages, music_class=found.music_class, port=found.port
     )

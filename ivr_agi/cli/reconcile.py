@@ -12,16 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Final, NoReturn
 
 import typer
 
-from ivr_agi import reconciling
 from ivr_agi.cli.wiring import fail, open_journal, read_settings
 from ivr_agi.journal import JournalError
-from ivr_agi.settlement import report
-from ivr_agi.settlement.dates import NoDate, read_day
-from ivr_agi.settlement.matching import match
-from ivr_agi.settlement.reading import Listing, UnreadableList, read
 
 if TYPE_CHECKING:
     from ivr_agi.settlement.matching import Period
+    from ivr_agi.settlement.reading import Listing
 
 MAX_NAME: Final = 80  # the journal's column
 NOTHING, SOMETHING, NOT_READ = 0, 1, 2  # exit statuses
@@ -60,6 +56,10 @@ def reconcile(
 
     Exits with 0 if there is nothing to look at, 1 if there is, 2 if the list or the journal cannot be read.
     """
+    from ivr_agi import reconciling  # noqa: PLC0415 - no other command reads lists
+    from ivr_agi.settlement import report  # noqa: PLC0415
+    from ivr_agi.settlement.matching import match  # noqa: PLC0415
+
     by = by.strip()
     if apply and not by:
         fail("--apply needs --by NAME: a person answers for it", NOT_READ)
@@ -85,6 +85,8 @@ def reconcile(
 
 
 def _read_list(file: Path, column: list[str], paid_status: list[str], *, toman: bool) -> Listing:
+    from ivr_agi.settlement.reading import UnreadableList, read  # noqa: PLC0415 - as above
+
     mapping: dict[str, str] = {}
     for given in column:
         name, equals, heading = given.partition("=")
@@ -102,6 +104,10 @@ def _read_list(file: Path, column: list[str], paid_status: list[str], *, toman: 
 
 
 def _period(listing: Listing, first: str | None, last: str | None) -> Period:
+    from ivr_agi import reconciling  # noqa: PLC0415 - as above
+    from ivr_agi.settlement.dates import NoDate, read_day  # noqa: PLC0415
+    from ivr_agi.settlement.reading import UnreadableList  # noqa: PLC0415
+
     days: dict[str, date | None] = {}
     for option, text in (("--from", first), ("--to", last)):
         try:

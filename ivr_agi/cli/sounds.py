@@ -1,4 +1,7 @@
-"""`ivr-agi sounds`: build, check and install the sound files."""
+"""`ivr-agi sounds`: build, check and install the sound files.
+
+What works on sound is imported by the commands that do: no other one, and no call, needs any of it.
+"""
 
 from __future__ import annotations
 
@@ -8,18 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import Progress
 
-from ivr_agi import logs, preview, settings, sounds
+from ivr_agi import logs, settings
 from ivr_agi.cli.wiring import fail
 from ivr_agi.journal import JournalError
 from ivr_agi.prompts import LANGUAGES
 from ivr_agi.settings import WrongSettings
-from ivr_agi.sounds import voices
-from ivr_agi.sounds.engines.piper import Piper
-from ivr_agi.sounds.formats import FORMATS
-from ivr_agi.sounds.script import sheet
 
 if TYPE_CHECKING:
     from ivr_agi.sounds.voices import Voices
@@ -58,6 +55,11 @@ def build(
     force: Annotated[bool, typer.Option(help="Also what has not changed.")] = False,
 ) -> None:
     """Make the sound files of what has changed: words, voices, formats."""
+    from rich.console import Console  # noqa: PLC0415 - see above
+    from rich.progress import Progress  # noqa: PLC0415
+
+    from ivr_agi import sounds  # noqa: PLC0415
+
     try:
         by = _voices(voices_file, recordings, piper or [], engine)
         with Progress(console=Console(stderr=True), transient=True) as bar:
@@ -81,6 +83,9 @@ def build(
 
 def _voices(file: Path | None, recordings: Path | None, piper: list[str], engine: str | None) -> Voices:
     """Raises ValueError or SpeechError, naming the option."""
+    from ivr_agi.sounds import voices  # noqa: PLC0415 - see above
+    from ivr_agi.sounds.engines.piper import Piper  # noqa: PLC0415
+
     found = voices.read(file) if file else voices.shipped()
     for given in piper:
         language, _, model = given.partition("=")
@@ -93,6 +98,8 @@ def _voices(file: Path | None, recordings: Path | None, piper: list[str], engine
 
 
 def _forms(given: list[str]) -> list[str]:
+    from ivr_agi.sounds.formats import FORMATS  # noqa: PLC0415 - see above
+
     if wrong := [form for form in given if form not in FORMATS]:
         raise ValueError(f"--format {wrong[0]}: one of {', '.join(FORMATS)}")
     return given
@@ -112,6 +119,8 @@ def check(
     ] = None,
 ) -> None:
     """Say what is missing, out of date or not playable; exits 1 if anything is."""
+    from ivr_agi import sounds  # noqa: PLC0415 - see above
+
     if installed and folder is None:
         fail("--installed: name Asterisk's own sounds folder, as /usr/share/asterisk/sounds")
     if persian and not installed:
@@ -137,6 +146,9 @@ def script(
     ] = None,
 ) -> None:
     """Print every sentence, when it is heard and how long it takes: the sheet for a speaker, in Markdown."""
+    from ivr_agi import sounds  # noqa: PLC0415 - see above
+    from ivr_agi.sounds.script import sheet  # noqa: PLC0415
+
     typer.echo(sheet(folder or sounds.shipped()), nl=False)
 
 
@@ -159,6 +171,8 @@ def install(
     dry_run: Annotated[bool, typer.Option(help="Only say what would be done.")] = False,
 ) -> None:
     """Copy the sounds into Asterisk's sounds folder; what is not ours is left alone."""
+    from ivr_agi import sounds  # noqa: PLC0415 - see above
+
     try:
         actions = sounds.install(
             folder,
@@ -192,6 +206,8 @@ def make_preview(
     ] = None,
 ) -> None:
     """Hear a whole call without a telephone, and every prompt on a page in the browser."""
+    from ivr_agi import preview  # noqa: PLC0415 - see above
+
     logs.configure("CRITICAL", "console")  # an outcome that goes wrong is meant to
     try:
         written = preview.make_preview(out, outcome=outcome, amount=amount, language=language, source=source)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from ivr_agi.panel.app import Panel
     from ivr_agi.settings import Settings
+    from ivr_agi.web import Web
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -133,6 +134,13 @@ def open_panel(found: Settings, journal: Journal, payments: Payments, server: Se
     from ivr_agi.panel.app import Panel  # noqa: PLC0415 - none of it is needed without
 
     return Panel(found, journal, payments, server.live)
+
+
+def open_web(found: Settings, journal: Journal, server: Server, panel: Panel | None) -> Web:
+    """Make the HTTP side."""
+    from ivr_agi.web import Health, Web  # noqa: PLC0415 - the line listens first
+
+    return Web(found.http_host, found.http_port, Health(journal, lambda: server.accepting), panel)
 
 
 async def tell_panel(found: Settings, port: int, journal: Journal) -> None:

@@ -11,15 +11,18 @@ from __future__ import annotations
 
 import sqlite3
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from alembic.util import CommandError
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+
+# The newest of `migrations/versions`. Known without Alembic, which takes a tenth of a start to import: it is
+# there to bring a schema up to date, and most that are opened are.
+HEAD: Final = "0004"
+VERSIONS: Final = "alembic_version"  # Alembic's own table
 
 BUSY_MS: Final = 5000  # another process may be writing
 PRAGMAS = {"journal_mode": "delete", "synchronous": 3, "foreign_keys": 1}
@@ -170,11 +173,20 @@ def file_system(folder: Path, mounts: Path = MOUNTS) -> str:
 
 def migrate(engine: sa.Engine) -> None:
     """Bring the schema up to date. Raises JournalError naming the cause."""
-    config = _migrations()
     try:
         there, ours = revisions(engine)
-        if there == ours:
-            return
+        if there != ours:
+            _upgrade(engine)
+    except sa.exc.SQLAlchemyError as error:
+        raise JournalError(f"the journal {engine.url!r} cannot be opened: {cause(error)}") from None
+
+
+def _upgrade(engine: sa.Engine) -> None:
+    from alembic import command  # noqa: PLC0415 - see HEAD
+    from alembic.util import CommandError  # noqa: PLC0415
+
+    config = _migrations()
+    try:
         with engine.execution_options(migrating=True).connect() as connection:
             with connection.begin():
                 _take_turns(connection)
@@ -182,8 +194,6 @@ def migrate(engine: sa.Engine) -> None:
                 command.upgrade(config, "head")
                 _check_references(connection)
             connection.invalidate()  # its foreign keys are off
-    except sa.exc.SQLAlchemyError as error:
-        raise JournalError(f"the journal {engine.url!r} cannot be opened: {cause(error)}") from None
     except CommandError as error:  # its schema is of a later release
         raise JournalError(f"the journal {engine.url!r} is not this release's: {error}") from None
 
@@ -205,13 +215,23 @@ def _check_references(connection: sa.Connection) -> None:
 
 
 def revisions(engine: sa.Engine) -> tuple[str, str]:
-    """The schema's revision (empty: none yet), and that of this release. Changes nothing."""
+    """The schema's revision (empty: none yet), and that of this release. Changes nothing.
+
+    Raises JournalError if it says that it is of several.
+    """
     with engine.connect().execution_options(reading=True) as connection:
-        there = MigrationContext.configure(connection).get_current_revision() or ""
-    return there, ScriptDirectory.from_config(_migrations()).get_current_head() or ""
+        if not sa.inspect(connection).has_table(VERSIONS):
+            return "", HEAD
+        there = connection.execute(sa.select(sa.column("version_num")).select_from(sa.table(VERSIONS)))
+        found = there.scalars().all()
+    if len(found) > 1:
+        raise JournalError(f"the journal {engine.url!r} is not this release's: {VERSIONS} has several rows")
+    return "".join(found), HEAD
 
 
 def _migrations() -> Config:
+    from alembic.config import Config  # noqa: PLC0415 - see HEAD
+
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     return config

@@ -162,7 +162,7 @@ class _Ear:
         self.hung_up = _Never()
 
     async def ask(self, line: str, *_times: float) -> Answer:
-        self.heard.append(line.encode())
+        self.heard.append(line)
         return Answer(200, "result=0")
 
 
