@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import math
 import re
-import socket
 import sys
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -41,7 +40,6 @@ COMMAND_SECONDS: Final = 10.0  # for a command that does not wait for the caller
 PROMPT_SECONDS: Final = 90.0  # the longest sound that we let play
 HANGUP_GRACE: Final = 1.0  # after HANGUP an answer comes at once, or never
 BLOCK_GRACE: Final = 0.5  # a 520 block whose last line is not "520 …" ends by silence
-BACKLOG: Final = 4096  # connections that the kernel keeps until we have taken them
 CLOCK_TICK: Final = 0.002  # seconds; uvloop's clock has milliseconds
 DEAD: Final = 511  # "not permitted on a dead channel"
 
@@ -52,11 +50,6 @@ ENVIRONMENT_KEYS: Final = (
     "context", "extension", "priority", "enhanced", "accountcode", "threadid",
 )  # fmt: skip
 PLACES: Final = {key: place for place, key in enumerate(ENVIRONMENT_KEYS)}
-# How soon a peer that has vanished without a word is noticed: tcp(7); seconds, a count, milliseconds. One
-# that is frozen still answers these; it has the deadline of each command.
-KEEPALIVE: Final = {
-    "TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 20_000,
-}  # fmt: skip
 
 _ANSWER: Final = re.compile(r"([2-9][0-9]{2})([ -]|$)(.*)", re.DOTALL)
 _LAST_OF_BLOCK: Final = re.compile(r"[1-9][0-9]{2} ")
@@ -337,24 +330,6 @@ class Wire(asyncio.Protocol):
         if self._transport:
             self._transport.abort()
         self._ended()
-
-
-async def listen(
-    opened: Callable[[Wire], None], host: str, port: int, *, shared: bool = False
-) -> asyncio.Server:
-    """Listen for Asterisk; `opened` is called with each connection. Raises OSError.
-
-    shared: other processes may listen there, too (SO_REUSEPORT); each connection goes to one of them.
-    """
-    loop = asyncio.get_running_loop()
-    listener = await loop.create_server(
-        lambda: Wire(opened), host, port, backlog=BACKLOG, reuse_port=shared or None
-    )
-    for wire in listener.sockets:  # each connection has them from here: tcp(7)
-        wire.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for name, value in KEEPALIVE.items():
-            wire.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
-    return listener
 
 
 def parse_environment(lines: Iterable[str]) -> dict[str, str]:

@@ -10,6 +10,7 @@ docs/monitoring has a dashboard and alert rules on these names; a test holds the
 from __future__ import annotations
 
 import math
+import os
 import platform
 import time
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
@@ -21,6 +22,7 @@ from prometheus_client import (
     Histogram,
     ProcessCollector,
     disable_created_metrics,
+    values,
 )
 
 from ivr_agi.limits import Scope
@@ -30,6 +32,13 @@ from ivr_agi.outcomes import DECLINES
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
+SLOT: Final = "_IVR_AGI_SLOT"  # in the environment: this process's number among several
+
+# Several processes count in files of one folder, which are added up. What comes in place of one that has died
+# has its number, and goes on counting from where that one was.
+if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+    values.ValueClass = values.MultiProcessValue(lambda: os.environ[SLOT])  # type: ignore[no-untyped-call]
+
 REGISTRY: Final = CollectorRegistry()
 OTHER: Final = "other"
 GAVE_UP: Final = "gave-up"
@@ -37,10 +46,20 @@ GAVE_UP: Final = "gave-up"
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a time stamp beside each counter would double the page
 ProcessCollector(registry=REGISTRY)
 
-build_info = Gauge("ivr_agi_build_info", "Always 1", ["version", "python"], registry=REGISTRY)
-ready = Gauge("ivr_agi_ready", "Whether this part is ready, as /readyz says it", ["part"], registry=REGISTRY)
+build_info = Gauge(
+    "ivr_agi_build_info", "Always 1", ["version", "python"], multiprocess_mode="livemax", registry=REGISTRY
+)
+ready = Gauge(
+    "ivr_agi_ready",
+    "Whether this part is ready, as /readyz says it",
+    ["part"],
+    multiprocess_mode="livemostrecent",
+    registry=REGISTRY,
+)
 
-calls_in_progress = Gauge("ivr_agi_calls_in_progress", "Calls being served", registry=REGISTRY)
+calls_in_progress = Gauge(
+    "ivr_agi_calls_in_progress", "Calls being served", multiprocess_mode="livesum", registry=REGISTRY
+)
 _calls_ended = Counter(
     "ivr_agi_calls_ended_total",
     "Calls ended, by PAYSTATUS and, when declined, the bank's code",
@@ -64,7 +83,12 @@ over_limit = Counter(
     "ivr_agi_over_limit_total", "Payments turned away by a LIMIT_… setting, by whose it is", ["scope"],
     registry=REGISTRY,
 )  # fmt: skip
-paused = Gauge("ivr_agi_paused", "1 while no payment begins (`ivr-agi pause`)", registry=REGISTRY)
+paused = Gauge(
+    "ivr_agi_paused",
+    "1 while no payment begins (`ivr-agi pause`)",
+    multiprocess_mode="livemostrecent",
+    registry=REGISTRY,
+)
 answers = Counter(
     "ivr_agi_question_answers_total",
     "Questions by the try that answered them (1, 2, …), or `gave-up`",
@@ -103,6 +127,7 @@ late_answers = Counter(
 payments_unknown = Gauge(
     "ivr_agi_payments_unknown",
     "Payments in the journal whose outcome is open: each may have been charged; NaN until first counted",
+    multiprocess_mode="livemostrecent",
     registry=REGISTRY,
 )
 
@@ -128,10 +153,16 @@ notices = Counter(
     registry=REGISTRY,
 )
 notices_pending = Gauge(
-    "ivr_agi_notices_pending", "Notices neither delivered nor given up, in the journal", registry=REGISTRY
+    "ivr_agi_notices_pending",
+    "Notices neither delivered nor given up, in the journal",
+    multiprocess_mode="livemostrecent",
+    registry=REGISTRY,
 )
 notices_oldest = Gauge(
-    "ivr_agi_notices_oldest_seconds", "How long the oldest of them has been waiting", registry=REGISTRY
+    "ivr_agi_notices_oldest_seconds",
+    "How long the oldest of them has been waiting",
+    multiprocess_mode="livemostrecent",
+    registry=REGISTRY,
 )
 
 payments_unknown.set(math.nan)

@@ -14,17 +14,21 @@ from typing import TYPE_CHECKING
 import structlog
 
 from ivr_agi import metrics
-from ivr_agi.agi import Agi, BadEnvironment, Wire, listen, parse_environment
+from ivr_agi.agi import Agi, BadEnvironment, parse_environment
 from ivr_agi.call import Call
 from ivr_agi.conversation import converse
 from ivr_agi.door import Door, Full
+from ivr_agi.listener import Listener, open_sockets
 from ivr_agi.model import Hangup, mask_caller, mask_cards, name_caller
 from ivr_agi.request import BadRequest, read_request
 from ivr_agi.session import Payment, Rules
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Awaitable, Callable, Sequence
 
+    from ivr_agi.agi import Wire
+    from ivr_agi.door import Roll
     from ivr_agi.model import Secret
     from ivr_agi.orders import Orders
     from ivr_agi.payments import Payments
@@ -60,28 +64,41 @@ class Server:
         payments: Payments,
         orders: Orders | None = None,
         tokens: Sequence[Secret] = (),
+        roll: Roll | None = None,
     ) -> None:
         """orders: the merchant's endpoint; without one, `order_id=ask` is refused.
 
-        tokens: one of them must stand in the agi:// address; none: no token is asked for.
+        tokens: one of them must stand in the agi:// address; none: no token is asked for. roll: of the calls
+        of several servers, whose limits hold for all together.
         """
         self._settings = settings
         self._payments = payments
         self._orders = orders
         self._rules = Rules(**{name: getattr(settings, name) for name in Rules.__slots__})
-        self._door = Door(settings, tokens)
+        self._door = Door(settings, tokens, roll)
         self._connections: dict[asyncio.Task[None], Wire] = {}
         self._conversations: dict[Payment, tuple[Call, float]] = {}  # and the loop's time when each began
-        self._listener: asyncio.Server | None = None
+        self._listener: Listener | None = None
+        self._shares_sockets = False
         self._draining = False
 
-    async def start(self) -> int:
-        """Listen; returns the port. Raises OSError when the address cannot be had."""
-        host, port = self._settings.host, self._settings.port
-        self._listener = await listen(self._accept, host, port)
-        port = int(self._listener.sockets[0].getsockname()[1])
-        log.info("server.listening", host=host, port=port)
-        return port
+    async def start(self, sockets: Sequence[socket.socket] | None = None) -> int:
+        """Listen; returns the port. Raises OSError when the address cannot be had.
+
+        sockets: those that somebody else keeps open, in place of HOST and PORT.
+        """
+        host = self._settings.host
+        self._shares_sockets = sockets is not None
+        listener = Listener(sockets or await open_sockets(host, self._settings.port), self._accept)
+        await listener.start()
+        self._listener = listener
+        log.info("server.listening", host=host, port=listener.port)
+        return listener.port
+
+    @property
+    def port(self) -> int:
+        """Where it listens; 0 before it does."""
+        return self._listener.port if self._listener else 0
 
     @property
     def accepting(self) -> bool:
@@ -93,7 +110,7 @@ class Server:
         """How many calls are in progress."""
         return self._door.calls
 
-    def live(self) -> list[LiveCall]:
+    async def live(self) -> list[LiveCall]:
         """The calls in progress."""
         now = asyncio.get_running_loop().time()
         return [
@@ -121,7 +138,7 @@ class Server:
         hurry = hurry or asyncio.Event()
         self._draining = True
         if self._listener:
-            self._listener.close()
+            await self._listener.stop(alone=not self._shares_sockets)
         log.info("server.draining", calls=self._door.calls, seconds=self._settings.drain_limit)
         hurried = asyncio.create_task(hurry.wait())
         ended = asyncio.create_task(self._all_ended(others))

@@ -46,6 +46,13 @@ class Settings(BaseSettings):
         description="a secret of 16 characters or more that must stand in the agi:// address as token=…; old"
         " and new, separated by a comma, while it changes; empty: none is asked for",
     )
+    workers: int = Field(
+        0,
+        ge=0,
+        le=64,
+        description="processes that take calls, about one for each core, under one that watches over them;"
+        " 0: one process does all",
+    )
     max_calls: int = Field(200, ge=1, description="calls at once; one more is closed at once")
     max_calls_per_peer: int = Field(
         0, ge=0, description="calls at once from one address (one Asterisk); 0: as many as MAX_CALLS"

@@ -293,8 +293,11 @@ def test_a_callers_share(most, share):
     """Unless set, one caller has half of the lines, and at least a hundred; whoever is withheld is many."""
     ours = Door(load(_env_file=None, max_calls=most))
     calls = [Connected() for _ in range(share + 1)]
+    withheld = [Connected() for _ in range(share + 1)]
+    for wire in calls + withheld:
+        ours._roll.enter(wire, wire.peer)
     assert [ours.knows(wire, "+989123456789") for wire in calls] == [True] * share + [False]
-    assert all(ours.knows(Connected(), "") for _ in range(share + 1))
+    assert all(ours.knows(wire, "") for wire in withheld)
 
 
 async def test_one_peer_too_many(tmp_path, logged):
@@ -331,7 +334,7 @@ async def test_one_caller_too_many(tmp_path):
         assert (await first).status == "PAID"
         assert (await line.call(line.buyer(), "amount=50000&order_id=D")).status == "PAID"
         await until(lambda: not line.server.calls)
-        assert not line.server._door._callers
+        assert not line.server._door._roll._callers
         assert not line.server._door._peers
 
 

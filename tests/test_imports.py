@@ -19,6 +19,7 @@ MAY_IMPORT = {
     "notify": set(),
     "logs": {"model"},
     "agi": {"model"},
+    "listener": {"agi"},
     "https": set(),
     "signature": {"model"},
     "gateway": {"model", "https"},
@@ -68,8 +69,10 @@ MAY_IMPORT = {
     "flow": {"call", "model", "orders", "outcomes", "payments", "prompts", "request", "session"},
     "conversation": {"agi", "call", "flow", "metrics", "model", "payments", "prompts", "session"},
     "door": {"agi", "metrics", "model", "settings"},
+    "workers": {"metrics", "notify", "server"},
     "server": {
         "door",
+        "listener",
         "agi",
         "call",
         "conversation",

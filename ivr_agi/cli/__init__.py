@@ -1,21 +1,29 @@
-"""The commands. The only place that reads the environment and wires the parts together."""
+"""The commands. The only place that reads the environment and wires the parts together.
+
+Each is started for itself, and a server that is restarted is waited for: what only one command needs is
+imported by that one.
+"""
 
 from __future__ import annotations
 
+import gc
+
+gc.disable()  # what an import makes stays: to look for garbage in it again and again is a seventh of a start
+
+# ruff: noqa: E402 - see above
 import asyncio
-import os
-import signal
 from contextlib import suppress
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import structlog
 import typer
 import uvloop
 from rich.console import Console
 
-from ivr_agi import __version__, flow, hardening, logs, metrics, settings
+from ivr_agi import __version__, flow, hardening, logs, settings
 from ivr_agi.cli import journal as journal_commands
 from ivr_agi.cli import pause as pause_commands
+from ivr_agi.cli import serving
 from ivr_agi.cli import sounds as sounds_commands
 from ivr_agi.cli import user as user_commands
 from ivr_agi.cli.check import check
@@ -23,26 +31,16 @@ from ivr_agi.cli.wiring import (
     fail,
     literal_console,
     open_journal,
-    open_panel,
     open_payments,
-    open_server,
-    open_web,
-    open_webhook,
     read_settings,
     recover,
     run,
-    tell_panel,
 )
 from ivr_agi.journal import JournalError
-from ivr_agi.notify import Notify
 
-if TYPE_CHECKING:
-    from ivr_agi.journal import Journal
-    from ivr_agi.settings import Settings
+gc.enable()
 
 log = structlog.get_logger()
-
-SETTLE_SECONDS = 120  # beyond the drain's limit and that of `pay`: a journal that fails is tried again
 
 app = typer.Typer(
     help="Pay a merchant by phone: FastAGI between Asterisk and PayStar's telephone gateway.",
@@ -74,54 +72,20 @@ def _options(
 
 
 @app.command()
-def serve() -> None:
-    """Run the FastAGI server until SIGTERM or SIGINT, then drain."""
+def serve(
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=64,
+            help="Processes that take calls, under one that watches over them; 0: this one does all."
+            " Unless given, IVR_AGI_WORKERS.",
+        ),
+    ] = None,
+) -> None:
+    """Run the FastAGI server until SIGTERM or SIGINT, then drain. With workers, SIGHUP starts them anew."""
     found = read_settings(secret=True)
-    journal = open_journal(found)
-    run(_serve(found, journal))
-
-
-async def _serve(found: Settings, journal: Journal) -> int:
-    stop, hurry = asyncio.Event(), asyncio.Event()
-    notify = Notify(os.environ)
-    metrics.build(__version__)
-
-    def end() -> None:  # the first signal drains, the second one shortens the drain
-        (hurry if stop.is_set() else stop).set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, end)
-    try:
-        log.info("journal.opened", journal=journal.place)
-        recover(journal)
-        payments = open_payments(found, journal)
-        server = open_server(found, payments)
-        webhook = open_webhook(found, journal)
-        try:
-            port = await server.start()
-        except OSError as error:
-            why = error.strerror or error
-            fail(f"IVR_AGI_HOST, IVR_AGI_PORT: cannot listen on {found.host}:{found.port}: {why}")
-        panel = open_panel(found, journal, payments, server)
-        web = open_web(found, journal, server, panel)
-        http_port = await web.start()
-        if panel and http_port:
-            await tell_panel(found, http_port, journal)
-        if webhook:
-            webhook.start()
-        notify.ready(lambda: f"Taking calls on {found.host}:{port}; {server.calls} in progress")
-        await stop.wait()
-        notify.stopping("Draining", found.drain_limit + found.pay_timeout + SETTLE_SECONDS)
-        await server.drain(hurry, panel.quiet if panel else None)
-        if webhook:
-            await webhook.stop()
-        if panel:
-            await panel.close()
-        await web.stop()  # last: until then /readyz says that we drain
-    finally:
-        notify.close()
-        journal.close()
-    return 0
+    run(serving.serve(found, found.workers if workers is None else workers))
 
 
 @app.command(name="flow")

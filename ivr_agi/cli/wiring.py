@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import structlog
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from ivr_agi.panel.app import Panel
     from ivr_agi.settings import Settings
     from ivr_agi.web import Web
+    from ivr_agi.workers.place import Place
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -122,25 +124,52 @@ def open_payments(found: Settings, journal: Journal) -> Payments:
     return Payments(journal, open_gateway(found), CardHash(_secrets(found.card_keys)))
 
 
-def open_server(found: Settings, payments: Payments) -> Server:
-    """Make the listener, with the door's tokens and the merchant's orders."""
-    return Server(found, payments, open_orders(found), _secrets(found.token))
+def open_server(found: Settings, payments: Payments, place: Place | None = None) -> Server:
+    """Make the listener, with the door's tokens and the merchant's orders. place: among others'."""
+    roll = None
+    if place and not place.front:
+        from ivr_agi.workers.roll import SharedRoll  # noqa: PLC0415 - where a server is alone, it is not needed
+
+        if found.max_calls > place.calls:
+            log.warning("settings.later", name="MAX_CALLS", cure="it cannot grow by a reload: restart")
+            found = found.model_copy(update={"max_calls": place.calls})
+        roll = SharedRoll(place.roll, place.slot, place.calls)
+    return Server(found, payments, open_orders(found), _secrets(found.token), roll)
 
 
-def open_panel(found: Settings, journal: Journal, payments: Payments, server: Server) -> Panel | None:
-    """Make the merchant's panel, if there is to be one."""
+def open_panel(
+    found: Settings, journal: Journal, payments: Payments, server: Server, place: Place | None = None
+) -> Panel | None:
+    """Make the merchant's panel, if there is to be one. place: that of the front, for several servers."""
     if not settings.split_secrets(found.panel_secret):
         return None
     from ivr_agi.panel.app import Panel  # noqa: PLC0415 - none of it is needed without
+    from ivr_agi.workers import live  # noqa: PLC0415
 
-    return Panel(found, journal, payments, server.live)
+    calls = partial(live.ask, place.folder) if place else server.live
+    return Panel(found, journal, payments, calls)
 
 
-def open_web(found: Settings, journal: Journal, server: Server, panel: Panel | None) -> Web:
-    """Make the HTTP side."""
+def open_web(
+    found: Settings, journal: Journal, server: Server, panel: Panel | None, place: Place | None = None
+) -> Web:
+    """Make the HTTP side. place: that of the front, for several servers."""
     from ivr_agi.web import Health, Web  # noqa: PLC0415 - the line listens first
 
-    return Web(found.http_host, found.http_port, Health(journal, lambda: server.accepting), panel)
+    if place is None:
+        return Web(found.http_host, found.http_port, Health(journal, lambda: server.accepting), panel)
+    from ivr_agi.workers import tally  # noqa: PLC0415 - where a server is alone, it is not needed
+
+    folder = place.folder
+    health = Health(journal, lambda: tally.state(folder)[0] > 0)
+    return Web(
+        found.http_host,
+        found.http_port,
+        health,
+        panel,
+        registry=tally.registry(place),
+        sockets=place.sockets,
+    )
 
 
 async def tell_panel(found: Settings, port: int, journal: Journal) -> None:

@@ -23,7 +23,7 @@ from ivr_agi.panel.wall import Wall
 from ivr_agi.settings import split_secrets
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from starlette.requests import Request
     from starlette.responses import Response
@@ -67,7 +67,7 @@ class Panel:
         settings: Settings,
         journal: Journal,
         payments_: Payments,
-        calls: Callable[[], Sequence[LiveCall]],
+        calls: Callable[[], Awaitable[Sequence[LiveCall]]],
         *,
         passwords: Passwords | None = None,
     ) -> None:

@@ -13,6 +13,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from ivr_agi import metrics
 
 if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
     from starlette.requests import Request
     from starlette.types import ASGIApp
 
@@ -24,8 +25,10 @@ PANEL: Final = "/panel"
 HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
-def make_app(health: Health, panel: ASGIApp | None = None) -> Starlette:
-    """The application on one server's health. panel: put at PANEL."""
+def make_app(
+    health: Health, panel: ASGIApp | None = None, registry: CollectorRegistry = metrics.REGISTRY
+) -> Starlette:
+    """The application on one server's health. panel: put at PANEL. registry: what is at /metrics."""
 
     async def healthz(_request: Request) -> Response:
         """200 for as long as the loop turns."""
@@ -39,9 +42,9 @@ def make_app(health: Health, panel: ASGIApp | None = None) -> Starlette:
         return JSONResponse({"ready": ready, "parts": named}, 200 if ready else 503, HEADERS)
 
     async def exposition(_request: Request) -> Response:
-        """All of metrics.REGISTRY."""
+        """All of the registry."""
         await health.refresh()
-        text = await asyncio.to_thread(generate_latest, metrics.REGISTRY)
+        text = await asyncio.to_thread(generate_latest, registry)
         return Response(text, headers={**HEADERS, "Content-Type": EXPOSITION})
 
     async def to_panel(_request: Request) -> Response:

@@ -15,11 +15,13 @@ import structlog
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from ivr_agi import metrics
 from ivr_agi.web.app import make_app
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
+    from prometheus_client import CollectorRegistry
     from starlette.types import ASGIApp
 
     from ivr_agi.web.health import Health
@@ -33,18 +35,28 @@ GOODBYE_SECONDS: Final = 2  # for answers under way when we stop
 class Web:
     """The HTTP side of one server."""
 
-    def __init__(self, host: str, port: int, health: Health, panel: ASGIApp | None = None) -> None:
-        self._panel = panel
+    def __init__(  # noqa: PLR0913 - what it shows, and where
+        self,
+        host: str,
+        port: int,
+        health: Health,
+        panel: ASGIApp | None = None,
+        *,
+        registry: CollectorRegistry = metrics.REGISTRY,
+        sockets: Sequence[socket.socket] = (),
+    ) -> None:
+        """registry: what /metrics shows. sockets: kept open by somebody else, in place of host and port."""
+        self._app = make_app(health, panel, registry)
+        self._sockets = list(sockets)
         self._host = host
         self._port = port
-        self._health = health
         self._uvicorn: _Uvicorn | None = None
         self._serving: asyncio.Task[None] | None = None
 
     async def start(self) -> int | None:
         """Listen; returns the port, or None if it cannot be had. Never raises."""
         try:
-            listening = await _listen(self._host, self._port)
+            self._sockets = self._sockets or [await _listen(self._host, self._port)]
         except (OSError, UnicodeError) as error:  # the latter for what can be no name at all
             log.error(
                 "web.not_listening",
@@ -54,9 +66,9 @@ class Web:
                 cure="IVR_AGI_HTTP_HOST, IVR_AGI_HTTP_PORT: choose another; calls go on without them",
             )
             return None
-        port = int(listening.getsockname()[1])
+        port = int(self._sockets[0].getsockname()[1])
         config = uvicorn.Config(
-            make_app(self._health, self._panel),
+            self._app,
             http=cast("type[asyncio.Protocol]", _Protocol),
             ws="none",
             lifespan="off",
@@ -68,7 +80,7 @@ class Web:
             timeout_graceful_shutdown=GOODBYE_SECONDS,
         )
         self._uvicorn = _Uvicorn(config)
-        self._serving = asyncio.create_task(self._uvicorn.serve([listening]), name="web")
+        self._serving = asyncio.create_task(self._uvicorn.serve(self._sockets), name="web")
         self._serving.add_done_callback(_tell)
         await asyncio.wait(
             {self._serving, asyncio.create_task(self._uvicorn.up.wait())}, return_when=asyncio.FIRST_COMPLETED

@@ -27,7 +27,7 @@ async def test_calls_are_shown_masked(office):
     assert CARD not in text
     pin.go_on.set()
     await calling
-    await until(lambda: not office.line.server.live())
+    await until(lambda: not office.line.server.calls)
     assert "L-1" not in (await sara.get("/live")).text
 
 

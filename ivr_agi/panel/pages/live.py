@@ -38,12 +38,12 @@ class Watchers:
         self.closing = asyncio.Event()
         self._written: dict[str, tuple[float, str]] = {}  # language -> when, what
 
-    def look(self, request: Request) -> str:
+    async def look(self, request: Request) -> str:
         """The calls as the page has them, written once for all who watch in a language at the same time."""
         now, language = asyncio.get_running_loop().time(), language_of(request)
         at, text = self._written.get(language, (0.0, ""))
         if now - at >= EVERY / 2:
-            text = render(request, "live_calls.html", **_now(request))
+            text = render(request, "live_calls.html", **await _now(request))
             self._written[language] = now, text
         return text
 
@@ -62,7 +62,7 @@ def routes() -> list[Route]:
 
 async def show(request: Request) -> Response:
     """The page; without JavaScript it refreshes itself."""
-    return page(request, "live.html", **_now(request))
+    return page(request, "live.html", **await _now(request))
 
 
 async def events(request: Request) -> Response:
@@ -89,7 +89,7 @@ async def _events(request: Request, watchers: Watchers) -> AsyncIterator[str]:
                 cookie = session_cookie(request)
                 if await request.app.state.panel.sessions.of(cookie, looking_on=True) is None:
                     return
-            text = watchers.look(request)
+            text = await watchers.look(request)
             if text != shown:
                 shown, spoke = text, now
                 yield "event: calls\n" + "".join(f"data: {line}\n" for line in text.splitlines()) + "\n"
@@ -105,7 +105,7 @@ async def _events(request: Request, watchers: Watchers) -> AsyncIterator[str]:
         watchers.count -= 1
 
 
-def _now(request: Request) -> dict[str, Any]:
-    calls = sorted(request.app.state.panel.calls(), key=lambda call: -call.seconds)
+async def _now(request: Request) -> dict[str, Any]:
+    calls = sorted(await request.app.state.panel.calls(), key=lambda call: -call.seconds)
     states = Counter(call.state for call in calls)
     return {"calls": calls[:SHOWN], "total": len(calls), "states": states}
