@@ -25,7 +25,8 @@ from asterisk import agi as pyst2
 from ivr_agi.model import Hangup, Keys
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    import contextvars
+    from collections.abc import Callable, Generator, Iterable
 
 log = structlog.get_logger()
 
@@ -113,6 +114,73 @@ class Once:
             await self._event.wait()
 
 
+class Arrival:
+    """A line that is awaited, and wakes who awaits it within the very read that brought it.
+
+    A future, as far as a task can tell, that is used again and again. asyncio's own would be a new one for
+    each command, and have the loop call the task at its next turn: a fifth of what a command costs. One task
+    at a time may await it.
+    """
+
+    __slots__ = ("_asyncio_future_blocking", "_context", "_line", "_loop", "_wake", "waiting")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._line: str | BaseException | None = None
+        self._wake: Callable[[Any], object] | None = None
+        self._context: contextvars.Context | None = None
+        self._asyncio_future_blocking = False
+        self.waiting = False  # for a line, whether or not somebody awaits it yet
+
+    def __await__(self) -> Generator[Arrival, None, str | None]:
+        """The line that came; None when none will."""
+        if self.waiting:
+            self._asyncio_future_blocking = True
+            yield self
+        line = self.result()
+        self._line = None  # it may hold what the caller has keyed
+        return line
+
+    def bring(self, line: str | None) -> None:
+        """It has come, or time is up. To be followed by `wake` or `wake_soon`."""
+        self._line, self.waiting = line, False
+
+    def wake(self) -> None:
+        """Go on with whoever awaits it. By the loop alone: never while a task is running."""
+        if self._wake and not self.waiting:
+            wake, context, self._wake, self._context = self._wake, self._context, None, None
+            if context:
+                context.run(wake, self)
+
+    def wake_soon(self) -> None:
+        """The same, at the loop's next turn: by whoever may be a task."""
+        self._loop.call_soon(self.wake)
+
+    # -- what a task asks of a future -------------------------------------------------------
+
+    def get_loop(self) -> asyncio.AbstractEventLoop:
+        """The loop it belongs to."""
+        return self._loop
+
+    def add_done_callback(self, wake: Callable[[Any], object], *, context: contextvars.Context) -> None:
+        """Have the task woken."""
+        self._wake, self._context = wake, context
+
+    def cancel(self, msg: object = None) -> bool:
+        """The task that awaits it is cancelled."""
+        if not self.waiting:
+            return False
+        self._line, self.waiting = asyncio.CancelledError(msg) if msg else asyncio.CancelledError(), False
+        self.wake_soon()
+        return True
+
+    def result(self) -> str | None:
+        """What has come. Raises CancelledError."""
+        if isinstance(self._line, BaseException):
+            raise self._line
+        return self._line
+
+
 class Wire(asyncio.Protocol):
     """One connection from Asterisk: one command under way at a time, each with a deadline.
 
@@ -133,7 +201,7 @@ class Wire(asyncio.Protocol):
         self._lines: list[str] = []  # that came before anybody waited for them
         self._waiting = 0  # characters in them
         self._hangups = 0
-        self._arrival: asyncio.Future[str | None] | None = None  # of the line that is waited for
+        self._arrival = Arrival(self._loop)  # of the line that is waited for
         self._until = self._grace = 0.0  # when the waiting ends, and how soon after a hang-up
         self._timer: asyncio.TimerHandle | None = None
         self._rings_at = math.inf
@@ -165,8 +233,8 @@ class Wire(asyncio.Protocol):
             if line == "HANGUP" and self._commanding and self._hangups < MAX_HANGUPS:
                 self._hangups += 1
                 self._hang_up()
-            elif self._arrival and not self._arrival.done():
-                self._arrival.set_result(line)
+            elif self._arrival.waiting:
+                self._arrival.bring(line)
             else:
                 self._lines.append(line)
                 self._waiting += len(line)
@@ -175,6 +243,8 @@ class Wire(asyncio.Protocol):
                     return
         if len(self._unread) > MAX_LINE:
             self._flooded()
+        # Not before all is cut: what comes behind an answer is none to the next command.
+        self._arrival.wake()
 
     def _flooded(self) -> None:
         log.warning("agi.flooded", peer=self.peer, cure="this peer is no Asterisk: see ALLOWED_PEERS")
@@ -194,13 +264,14 @@ class Wire(asyncio.Protocol):
         if self._timer:
             self._timer.cancel()
             self._timer = None
-        if self._arrival and not self._arrival.done():
-            self._arrival.set_result(None)
+        if self._arrival.waiting:
+            self._arrival.bring(None)
+            self._arrival.wake_soon()
 
     def _hang_up(self) -> None:
         """The caller has gone: an answer that is under way comes soon, or never."""
         self.hung_up.set()
-        if self._arrival:
+        if self._arrival.waiting:
             self._watch(min(self._until, self._loop.time() + self._grace))
 
     # -- the call's side --------------------------------------------------------------------
@@ -278,18 +349,18 @@ class Wire(asyncio.Protocol):
                 break
         return "\n".join(lines)
 
-    def _line(self, deadline: float, grace: float = math.inf) -> asyncio.Future[str | None]:
+    def _line(self, deadline: float, grace: float = math.inf) -> Arrival:
         """The next line, once it is there; None when the connection has gone or time is up.
 
         grace: seconds after a hang-up in which it still may come.
         """
-        arrival: asyncio.Future[str | None] = self._loop.create_future()
+        arrival = self._arrival
         if self._lines:
-            arrival.set_result(self._next())
+            arrival.bring(self._next())
         elif self.closed.is_set():
-            arrival.set_result(None)
+            arrival.bring(None)
         else:
-            self._arrival, self._grace = arrival, grace
+            arrival.waiting, self._grace = True, grace
             if self.hung_up.is_set():
                 deadline = min(deadline, self._loop.time() + grace)
             self._watch(deadline)
@@ -313,10 +384,11 @@ class Wire(asyncio.Protocol):
 
     def _ring(self) -> None:
         self._timer, self._rings_at = None, math.inf
-        if not self._arrival or self._arrival.done():
+        if not self._arrival.waiting:
             return
         if self._until - self._loop.time() < CLOCK_TICK:
-            self._arrival.set_result(None)
+            self._arrival.bring(None)
+            self._arrival.wake()
         else:
             self._watch(self._until)
 

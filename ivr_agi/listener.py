@@ -14,6 +14,7 @@ from ivr_agi.agi import Wire
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+AT_ONCE: Final = 16  # connections that are taken in one turn of the loop
 BACKLOG: Final = 4096  # connections that the kernel keeps until we have taken them
 # How soon a peer that has vanished without a word is noticed: tcp(7); seconds, a count, milliseconds. One
 # that is frozen still answers these; it has the deadline of each command.
@@ -73,18 +74,17 @@ class Listener:
         self._sockets = sockets
         self._opened = opened
         self._servers: list[asyncio.Server] = []
-
-    @property
-    def port(self) -> int:
-        """Where it listens."""
-        return int(self._sockets[0].getsockname()[1])
+        self.port = int(sockets[0].getsockname()[1])
 
     async def start(self) -> None:
         """Begin."""
         loop = asyncio.get_running_loop()
+        # uvloop takes one connection for each turn of the loop and each handle it has: of a rush of calls the
+        # last would wait long, and some be dropped, were there but one.
         self._servers = [
-            await loop.create_server(lambda: Wire(self._opened), sock=listening, backlog=BACKLOG)
+            await loop.create_server(lambda: Wire(self._opened), sock=listening.dup(), backlog=BACKLOG)
             for listening in self._sockets
+            for _ in range(AT_ONCE)
         ]
 
     async def stop(self, *, alone: bool = True) -> None:
@@ -100,6 +100,9 @@ class Listener:
             await asyncio.sleep(CLOSING_SECONDS)
         for server in self._servers:
             server.close()
+        if alone:
+            for listening in self._sockets:
+                listening.close()
 
 
 def _keep_out(listening: socket.socket) -> None:

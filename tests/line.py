@@ -45,9 +45,9 @@ class Thinking:
         return self.keys
 
 
-async def until(condition: Callable[[], object]) -> None:
-    """Wait for what no event tells: another process's row, a line of the log."""
-    async with asyncio.timeout(20):
+async def until(condition: Callable[[], object], seconds: float = 20) -> None:
+    """Wait for what no event tells: another process's row, a line of the log. seconds: at most so long."""
+    async with asyncio.timeout(seconds):
         while not condition():
             await asyncio.sleep(0.005)
 

@@ -61,6 +61,7 @@ async def serve_calls(found: Settings, journal: Journal, place: Place | None = N
     metrics.build(__version__)
     if place:
         end_with_supervisor()
+        structlog.contextvars.bind_contextvars(worker=place.name)
     try:
         log.info("journal.opened", journal=journal.place)
         recover(journal)

@@ -16,6 +16,7 @@ from ivr_agi.metrics import SLOT
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+FRONT: Final = "front"
 VARIABLE: Final = "_IVR_AGI_PLACE"
 ROLL: Final = "roll"
 METRICS: Final = "metrics"
@@ -36,6 +37,11 @@ class Place:
     folder: Path
     descriptors: tuple[int, ...]
     calls: int
+
+    @property
+    def name(self) -> str:
+        """What the log calls it."""
+        return FRONT if self.front else f"{self.slot}"
 
     @property
     def variables(self) -> dict[str, str]:

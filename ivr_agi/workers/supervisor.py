@@ -27,7 +27,7 @@ import structlog
 from prometheus_client import multiprocess
 
 from ivr_agi.workers import roll
-from ivr_agi.workers.place import METRICS, ROLL, STATE, Place
+from ivr_agi.workers.place import FRONT, METRICS, ROLL, STATE, Place
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -41,7 +41,6 @@ WATCHDOG_SECONDS: Final = 30.0  # without a turn of its loop
 SOON: Final = 10.0  # seconds; one that dies sooner is started again later and later
 LONGEST_WAIT: Final = 30.0  # seconds between two starts of one that keeps dying
 MEMORY: Final = Path("/dev/shm")  # noqa: S108 - a folder of our own is made there, for us alone
-FRONT: Final = "front"
 
 
 @dataclass(eq=False, slots=True)
@@ -189,7 +188,7 @@ class Supervisor:
         if child.ready.is_set():
             return 0
         if child.process.returncode is None:
-            log.error("worker.not_ready", worker=child.part, seconds=READY_SECONDS)
+            log.error("worker.not_ready", name=child.place.name, seconds=READY_SECONDS)
             _signal(child, signal.SIGKILL)
         return abs(child.process.returncode or 1)
 
@@ -208,6 +207,7 @@ class Supervisor:
             start_new_session=True,  # the keyboard's signals are for us to hand on
         )
         child = self._children[slot] = Child(place, part, process, ear, self._now())
+        log.info("worker.started", name=place.name, pid=process.pid)
         asyncio.get_running_loop().add_reader(ear.fileno(), self._hear, child)
         self._go(self._keep(child))
         if self._ending.is_set():  # it came too late to be told with the others
@@ -224,7 +224,7 @@ class Supervisor:
         if not child.ready.is_set():
             return  # whoever started it sees to that
         log.error(
-            "worker.died", worker=child.part, pid=child.process.pid, status=status, cure="it is replaced"
+            "worker.died", name=child.place.name, pid=child.process.pid, status=status, cure="it is replaced"
         )
         await self._replace(child.part, 0.0 if self._now() - child.since > SOON else 1.0)
 
@@ -237,11 +237,11 @@ class Supervisor:
                         return
             child = await self._start(part)
             if not (status := await self._until_ready(child)):
-                log.info("worker.replaced", worker=part, pid=child.process.pid)
+                log.info("worker.replaced", name=child.place.name, pid=child.process.pid)
                 self._tell()
                 return
             wait = min(LONGEST_WAIT, 2 * wait or 1.0)
-            log.error("worker.not_replaced", worker=part, status=status, again_in=wait)
+            log.error("worker.not_replaced", name=child.place.name, status=status, again_in=wait)
 
     def _forget(self, child: Child) -> None:
         asyncio.get_running_loop().remove_reader(child.ear.fileno())
