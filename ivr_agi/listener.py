@@ -7,7 +7,7 @@ import ctypes
 import socket
 import struct
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ivr_agi.agi import Wire
 
@@ -40,11 +40,8 @@ async def open_sockets(host: str, port: int, *, shared: bool = False) -> list[so
     shared: other sockets may listen there, too (SO_REUSEPORT); the kernel deals connections out.
     """
     found: list[socket.socket] = []
-    addresses = await asyncio.get_running_loop().getaddrinfo(
-        host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )
     try:
-        for family, _, _, _, (address, _, *more) in dict.fromkeys(addresses):
+        for family, (address, _, *more) in await addresses_of(host, port):
             taken = found[0].getsockname()[1] if found else port
             listening = socket.socket(family)
             found.append(listening)
@@ -65,6 +62,14 @@ async def open_sockets(host: str, port: int, *, shared: bool = False) -> list[so
             listening.close()
         raise
     return found
+
+
+async def addresses_of(host: str, port: int) -> list[tuple[int, tuple[Any, ...]]]:
+    """Each address of a host once, with its family. Raises OSError."""
+    found = await asyncio.get_running_loop().getaddrinfo(
+        host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )
+    return list(dict.fromkeys((family, address) for family, _, _, _, address in found))
 
 
 class Listener:
