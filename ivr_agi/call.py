@@ -140,7 +140,7 @@ class Call:
             if keys:
                 value = question.read(keys)
                 if value is not None:
-                    metrics.answers.labels(question.prompt, str(attempt)).inc()
+                    metrics.answered(question.prompt, str(attempt)).inc()
                     return value
             word = question.wrong if keys else question.nothing
             said = (word, question.help)
@@ -148,7 +148,7 @@ class Call:
             self._unanswered_left -= 1
             if self._unanswered_left <= 0:
                 break
-        metrics.answers.labels(question.prompt, metrics.GAVE_UP).inc()
+        metrics.answered(question.prompt, metrics.GAVE_UP).inc()
         await self.play(word)
         raise GaveUp
 

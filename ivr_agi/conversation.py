@@ -92,6 +92,7 @@ async def tell(call: Call, variables: Mapping[str, str]) -> bool:
 async def run(call: Call, payment: Payment) -> None:
     """Go from state to state by TRANSITIONS until END. Raises ForbiddenTransition."""
     clock = asyncio.get_running_loop().time
+    steps = log.bind()  # as it is configured now, once for all steps
     state = State.WELCOME
     while state is not State.END:
         since = clock()
@@ -107,7 +108,7 @@ async def run(call: Call, payment: Payment) -> None:
             payment.leave(end.reason)
         finally:
             ms = round((clock() - since) * 1000)
-            log.info("call.step", state=state, _event=event or "broken", ms=ms)
+            steps.info("call.step", state=state, _event=event or "broken", ms=ms)
         if event not in TRANSITIONS[state]:
             raise ForbiddenTransition(f"{event} in state {state}")
         if event in LOST:

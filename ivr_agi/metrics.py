@@ -13,6 +13,7 @@ import math
 import os
 import platform
 import time
+from functools import cache
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from prometheus_client import (
@@ -165,6 +166,12 @@ notices_oldest = Gauge(
     registry=REGISTRY,
 )
 
+# By their labels, found once. Each has few values, so these stay small; nothing removes a sample.
+_ended = cache(_calls_ended.labels)
+_took = cache(_gateway_seconds.labels)
+_asked = cache(_pin_requests.labels)
+answered = cache(answers.labels)
+
 payments_unknown.set(math.nan)
 for _status in PayStatus:
     for _code in (*DECLINES, OTHER) if _status is PayStatus.DECLINED else ("",):
@@ -192,7 +199,7 @@ def call_ended(status: str, code: str, seconds: float) -> None:
     """A call has ended. status: PAYSTATUS; code: the bank's, whatever it may be."""
     known = code if code in DECLINES else OTHER
     code = known if status == PayStatus.DECLINED else ""
-    _calls_ended.labels(status, code).inc()
+    _ended(status, code).inc()
     call_seconds.observe(seconds)
 
 
@@ -212,7 +219,7 @@ async def timed(service: str, answer: Awaitable[A]) -> A:
         found = await answer
         verdict = found.verdict
     finally:
-        _gateway_seconds.labels(service, verdict).observe(time.perf_counter() - since)
+        _took(service, verdict).observe(time.perf_counter() - since)
         if service == "otp-v2":
-            _pin_requests.labels(verdict).inc()
+            _asked(verdict).inc()
     return found

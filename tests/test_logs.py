@@ -1,15 +1,22 @@
 """The log that an admin reads: a line for each step, one for each call, and none that a caller can forge."""
 
+import io
 import json
 import re
+import signal
+import subprocess
+import sys
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import structlog
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from line import CARD, open_line
 
 from ivr_agi import flow, logs
-from ivr_agi.model import Hangup
+from ivr_agi.model import Hangup, Keys
 from ivr_agi.simulator.channel import HANG_UP
 from ivr_agi.simulator.gateway import Fault, Outcome, Rule
 
@@ -212,3 +219,152 @@ def test_a_crowd_fills_no_log():
         {"event": "peer.refused", "more": 1000 - logs.PER_SECOND},
         {"event": "peer.refused"},
     ]
+
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+CARDLIKE = st.text(st.sampled_from("0123456789۰۵٣６ -_.,:/x\n\x1b\u202e"), max_size=80)
+SPELT = st.builds(
+    "".join, st.lists(st.sampled_from([CARD, "6037 9912-3456 7893", "٦٠٣٧", " ", "a", "1", "\x07"]))
+)
+VALUES = st.one_of(
+    st.text(),
+    CARDLIKE,
+    SPELT,
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.sampled_from(flow.Event),
+)
+LONG = st.builds(
+    lambda text, times: text * times,
+    st.one_of(st.text(min_size=1, max_size=9), SPELT),
+    st.integers(400, 4100),
+)
+
+
+@settings(deadline=None)
+@given(st.one_of(VALUES, LONG))
+@example("1" * logs.CARD_DIGITS)
+@example("۶۰۳۷۹۹۱۲۳۴۵۶۷۸۹۳")
+@example("x" * logs.MOST_OF_VALUE + "y")
+def test_harmless_is_what_cleaning_leaves_alone(value):
+    """What is let through at a glance is exactly what the whole cleaning would have let through."""
+    if logs.is_harmless(value):
+        assert logs.cleaned(value, multiline=False) is value
+
+
+@settings(deadline=None)
+@given(st.dictionaries(st.sampled_from(["a", "b", "order", "exception", "message"]), VALUES))
+def test_clean_is_cleaning_each_value(event):
+    """However a value is looked at, the line has what the whole cleaning makes of it."""
+    whole = {name: logs.cleaned(value, multiline=name == "exception") for name, value in event.items()}
+    assert repr(logs.clean(None, "info", dict(event))) == repr(whole)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [CARD, "6037 9912 3456 7893", "۶۰۳۷۹۹۱۲۳۴۵۶۷۸۹۳", f"x{CARD}"],
+)
+def test_no_card_is_harmless(value):
+    """No card number is let through at a glance, however it is written."""
+    assert not logs.is_harmless(value)
+    assert CARD[6:12] not in logs.clean(None, "info", {"value": value})["value"]
+
+
+def test_keys_show_their_mask():
+    """What a caller has keyed, should it reach a log call: its mask, though it is text."""
+    assert logs.clean(None, "info", {"value": Keys("12345")}) == {"value": "***"}
+
+
+LINES = st.fixed_dictionaries(
+    {
+        "timestamp": st.just("2026-11-28T09:00:00.000001Z"),
+        "level": st.sampled_from(["info", "warning", "error"]),
+        "message": st.text(),
+    },
+    optional={"event": VALUES, "state": VALUES, "order": VALUES, "exception": st.text(), "logger": st.text()},
+)
+
+
+@settings(deadline=None)
+@given(LINES)
+@example({"timestamp": "t", "level": "info", "message": " "})
+@example({"timestamp": "t", "level": "info", "message": "", "order": "", "reason": 'a "b"', "detail": "it's"})
+def test_console_is_structlogs(event):
+    """A line for a person is, to the byte, what structlog's own renderer makes of it."""
+    event = logs.clean(None, "info", event)
+    theirs = structlog.dev.ConsoleRenderer(
+        colors=False, event_key="message", exception_formatter=structlog.dev.plain_traceback
+    )
+    assert logs.InColumns(colors=False)(None, "info", dict(event)) == theirs(None, "info", dict(event))
+
+
+@settings(deadline=None)
+@given(LINES)
+def test_json_is_structlogs(event):
+    """A line for a machine is, to the byte, what structlog's own renderer makes of it."""
+    event = logs.clean(None, "info", event)
+    theirs = structlog.processors.JSONRenderer(ensure_ascii=False)
+    assert logs.in_json(None, "info", event) == theirs(None, "info", event)
+
+
+@settings(deadline=None)
+@given(st.datetimes(min_value=EPOCH.replace(tzinfo=None), timezones=st.just(UTC)))
+@example(datetime(2026, 11, 28, 9, 0, 0, 0, UTC))
+@example(datetime(2026, 11, 28, 9, 0, 0, 7, UTC))
+def test_stamp_is_iso_8601(when):
+    """The time of a line is, to the byte, what structlog's own stamper would have put."""
+    micros = (when - EPOCH) // timedelta(microseconds=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ivr_agi.logs.time.time_ns", lambda: micros * 1000 + 999)
+        stamped = logs.stamp(None, "info", {})
+    assert stamped == {"timestamp": when.isoformat().replace("+00:00", "Z")}
+
+
+KILLED = """
+import os, signal, sys
+from ivr_agi import logs
+import logging, structlog
+logs.configure("INFO", sys.argv[1])
+structlog.get_logger().info("call.begun", order="first")
+logging.getLogger("somebody").warning("second")
+structlog.get_logger().info("call.ended", order="third")
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("form", ["console", "json"])
+def test_a_line_outlives_the_process(tmp_path, form):
+    """Killed the moment that a line has been logged: it is in the file, whole, and so are those before it."""
+    with (tmp_path / "log").open("wb") as kept:
+        ended = subprocess.run([sys.executable, "-c", KILLED, form], stderr=kept, check=False)
+    assert ended.returncode == -signal.SIGKILL
+    shown = (tmp_path / "log").read_text()
+    assert shown.endswith("\n")
+    first, second, third = shown.splitlines()
+    assert "first" in first
+    assert "second" in second
+    assert "third" in third
+
+
+@pytest.mark.parametrize("form", ["console", "json"])
+@pytest.mark.parametrize("error", [None, ValueError("boom")], ids=["plain", "exception"])
+def test_a_line_is_written_at_once(monkeypatch, form, error):
+    """One write for one line, with its end, and nothing kept back: two threads never share a line."""
+    written = []
+
+    class Kept(io.StringIO):
+        def write(self, text):
+            written.append(text)
+            return len(text)
+
+        def flush(self):
+            written.append("flushed")
+
+    monkeypatch.setattr("sys.stderr", Kept())
+    logs.configure("INFO", form)
+    structlog.get_logger().error("call.broken", exc_info=error)
+    line, flushed = written
+    assert line.endswith("\n")
+    assert flushed == "flushed"
