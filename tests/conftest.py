@@ -14,7 +14,6 @@ from line import empty_journal, open_line
 from postgres import PostgresServer, prototype
 from structlog.testing import capture_logs
 
-from ivr_agi import gateway, https
 from ivr_agi.journal import Journal
 
 # What is logged beside a test that fails: structlog's own form, in columns, takes a tenth of a call.
@@ -63,24 +62,6 @@ def _clean_environment(monkeypatch, tmp_path):
     yield
     structlog.reset_defaults()
     logging.basicConfig(handlers=[], force=True)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _tls_read_once():
-    """The system's CAs are read once for each place that the environment names: it takes half as long as a call.
-
-    Nothing changes a context that was made; a test that adds a CA makes its own, and is given that one.
-    """
-    verified_tls = https.verified_tls
-    read = cache(lambda *_environment: verified_tls())
-
-    def shared():
-        return read(*[os.environ.get(name) for name in ("SSL_CERT_FILE", "SSL_CERT_DIR", "SSLKEYLOGFILE")])
-
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(https, "verified_tls", shared)
-        patched.setattr(gateway, "verified_tls", shared)
-        yield
 
 
 @pytest.fixture

@@ -254,7 +254,15 @@ def _stream(number, mode, *, errors=None, **how):
 
 
 if __name__ == "__main__":
-    import ivr_agi.cli  # noqa: F401 - this is what it is for
+    # This is what it is for: the commands, and what some import only when they are run.
+    import alembic.command  # noqa: F401 - for a journal that is not there yet
+
+    import ivr_agi.charge
+    import ivr_agi.cli
+    import ivr_agi.doctor.asterisk
+    import ivr_agi.preview
+    import ivr_agi.reconciling
+    import ivr_agi.web  # noqa: F401
 
     gc.freeze()
     if script := Warm(socket.socket(fileno=int(sys.argv[1]))).serve():

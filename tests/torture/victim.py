@@ -18,9 +18,10 @@ import sys
 import points
 import sabotage
 import uvloop
+from alembic import command
 
-from ivr_agi import cli, gateway, logs, metrics, payments, settings
-from ivr_agi.cli import wiring
+from ivr_agi import logs, metrics, payments, settings, web
+from ivr_agi.cli import serving, wiring
 from ivr_agi.https import verified_tls
 from ivr_agi.journal import Journal, lease, owner
 from ivr_agi.server import Server
@@ -81,7 +82,7 @@ def change(host, lease_seconds):
         payments.FENCE = lease_seconds / 3
         Journal.live = functools.partialmethod(Journal.live, lease=lease_seconds)
     lease.BEAT = 0.2
-    cli.Web = Quiet
+    web.Web = Quiet
     # An outcome and its notice are written together; nobody delivers them here, so that they can be counted.
     wiring.Journal = lambda url, **given: Journal(url, **given | {"notices": True})
 
@@ -99,7 +100,7 @@ def serve(given):
     logs.configure("INFO", "json")
     found = settings.load(_env_file=None, **given)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(cli._serve(found, wiring.open_journal(found)))
+        runner.run(serving.serve_calls(found, wiring.open_journal(found)))
 
 
 def hatch(line):
@@ -137,9 +138,9 @@ def bury():
 
 def main():
     """Fork and bury until standard input ends."""
-    tls = verified_tls()  # as good for a hundred servers as for one, and a third of a start
-    gateway.verified_tls = lambda: tls
+    verified_tls()  # as good for a hundred servers as for one, and a third of a start
     assert metrics.journal_commits  # imported, and nothing counted
+    assert command  # as is what begins a journal
     gc.freeze()
     ended, told = os.pipe()
     os.set_blocking(told, False)
