@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from debian import program
 
-from ivr_agi.cli import SETTLE_SECONDS, app
+from ivr_agi.cli import app
+from ivr_agi.cli.serving import SETTLE_SECONDS
 from ivr_agi.hardening import CORE_BYTES
 from ivr_agi.settings import Settings
 
