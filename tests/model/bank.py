@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import httpx
 
+from ivr_agi.exchange import LEAVING
 from ivr_agi.model import Verdict
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import AsyncIterator, Callable
 
     from model.callers import Line
@@ -145,15 +147,9 @@ class Bank:
     pins: set[str] = field(default_factory=set)
     answered: int = 0
 
-    def client(self) -> Callable[..., httpx.AsyncClient]:
-        """What stands for httpx.AsyncClient in this world."""
-        bank = self
-
-        class Client(httpx.AsyncClient):
-            def __init__(self, **options: Any) -> None:
-                super().__init__(transport=_Wire(bank), **options)
-
-        return Client
+    def transport(self, _tls: ssl.SSLContext) -> httpx.AsyncBaseTransport:
+        """What all requests go over in this world."""
+        return _Wire(self)
 
     def charge(self, request: Request) -> None:
         """Take the money."""
@@ -192,14 +188,14 @@ class Bank:
 
 
 class _Wire(httpx.AsyncBaseTransport):
-    """The connection between one client and the bank."""
+    """The connections between a client and the bank."""
 
     def __init__(self, bank: Bank) -> None:
         self._bank = bank
-        self._process: Process = bank.world.running  # type: ignore[assignment]
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         bank, world = self._bank, self._bank.world
+        process: Process = world.running  # type: ignore[assignment]
         fields = json.loads(request.content)
         if request.url.path.endswith("/otp-v2"):
             line = bank.cards[fields["pan"]]
@@ -208,24 +204,24 @@ class _Wire(httpx.AsyncBaseTransport):
             sent, answer = PINS[line.next_pin()]
             if sent:
                 world.after(0.3, lambda: bank.send_pin(line))
-            return await self._exchange(request, answer, None)
-        taken = bank.take(self._process, fields)
+            return await self._exchange(process, request, answer, None)
+        taken = bank.take(process, fields)
         if taken.answer.charged is not None:
             taken.deciding = True
             world.after(taken.answer.charged + REACHES, lambda: bank.charge(taken))
-        return await self._exchange(request, taken.answer, taken)
+        return await self._exchange(process, request, taken.answer, taken)
 
     async def _exchange(
-        self, request: httpx.Request, answer: Answer, taken: Request | None
+        self, process: Process, request: httpx.Request, answer: Answer, taken: Request | None
     ) -> httpx.Response:
         if answer.unwritten:
-            await self._pass(REACHES)
+            await self._pass(process, REACHES)
             raise httpx.ConnectError("no route", request=request)
-        await request.extensions["trace"]("http11.send_request_headers.started", {})
+        request.extensions[LEAVING]()
         if answer.half_written:
-            await self._pass(WRITES)
+            await self._pass(process, WRITES)
             raise httpx.WriteError("broken pipe", request=request)
-        await self._pass(REACHES + answer.after if answer.after is not None else None)
+        await self._pass(process, REACHES + answer.after if answer.after is not None else None)
         if answer.reset:
             raise httpx.ReadError("connection reset", request=request)
         self._bank.answered += taken is not None
@@ -233,13 +229,13 @@ class _Wire(httpx.AsyncBaseTransport):
         body = text.replace("{ref}", taken.ref if taken else "").encode()
         return httpx.Response(answer.status, stream=_Body(body, cut=answer.cut))
 
-    async def _pass(self, seconds: float | None) -> None:
+    async def _pass(self, process: Process, seconds: float | None) -> None:
         """Wait for the world, which goes on whether this process does or not."""
-        loop = self._process.loop
+        loop = process.loop
         came = loop.create_future()
 
         def come() -> None:
-            if self._process.alive:
+            if process.alive:
                 loop.call_soon(lambda: came.done() or came.set_result(None))
 
         if seconds is not None:

@@ -15,7 +15,6 @@ from functools import cache
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
 
-import httpx
 import pytest
 import structlog
 from model.bank import SEQUENCE, Bank
@@ -23,7 +22,7 @@ from model.callers import Caller, Line
 from model.clockwork import Process, World, stand_ins
 from model.faults import Disk
 
-from ivr_agi import flow, journal, payments, settings
+from ivr_agi import flow, https, journal, payments, settings
 from ivr_agi.gateway import Gateway
 from ivr_agi.journal import (
     AttemptState,
@@ -150,7 +149,7 @@ class Service:
             SimpleNamespace(connect=self.disk.connect, OperationalError=sqlite3.OperationalError),
         )
         patch(payments, "clock", lambda: world.now)
-        patch(httpx, "AsyncClient", self.bank.client())
+        patch(https, "transport", self.bank.transport)
         wall = SimpleNamespace(now=lambda zone: datetime.fromtimestamp(EPOCH + world.now + self.wall, zone))
         patch(tables, "datetime", wall)
         patch(velocity, "datetime", wall)

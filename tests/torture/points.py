@@ -7,15 +7,16 @@ passed is said to `passed` before the product goes on. It must never change what
 import asyncio
 import functools
 import inspect
+import os
 import threading
 
-import httpx
 import sqlalchemy as sa
 
 from ivr_agi import journal, payments
 from ivr_agi.call import Call
+from ivr_agi.exchange import LEAVING, FreshConnections
 from ivr_agi.gateway import Gateway
-from ivr_agi.journal import lease, steps
+from ivr_agi.journal import lease, steps, writer
 from ivr_agi.journal.tables import AttemptState as S
 from ivr_agi.server import Server
 
@@ -64,16 +65,6 @@ POINTS = OTHERS | {
     for how, in_words in {"uncommitted": "before COMMIT", "committed": "after COMMIT"}.items()
 }
 A_MOMENT = 0.03  # seconds
-TRACED = {
-    "pay": {
-        "connection.connect_tcp.complete": "pay-connected",
-        "http11.send_request_headers.started": "pay-begun",
-        "http11.send_request_headers.complete": "pay-headed",
-        "http11.send_request_body.complete": "pay-written",
-        "http11.receive_response_headers.complete": "pay-answering",
-    },
-    "otp-v2": {"http11.send_request_body.complete": "otp-written"},
-}
 
 
 def lay(passed):
@@ -113,23 +104,51 @@ def lay(passed):
     _lay_in_the_journal(passed)
 
 
+class Watched:
+    """A connection that says how far a request has been written; `pay` leaves in two parts, as TCP might have it."""
+
+    def __init__(self, transport, service, passed):
+        self._transport, self._service, self._passed = transport, service, passed
+
+    def __getattr__(self, name):
+        return getattr(self._transport, name)
+
+    def write(self, whole):
+        if self._service != "pay":
+            self._transport.write(whole)
+            return self._passed(f"{self._service.removesuffix('-v2')}-written")
+        body = whole.index(b"\r\n\r\n") + 4
+        socket = self._transport.get_extra_info("socket").fileno()
+        assert os.write(socket, whole[:body]) == body  # by ourselves: uvloop writes when the loop comes round
+        self._passed("pay-headed")
+        self._transport.write(whole[body:])
+        self._passed("pay-written")
+        return asyncio.get_running_loop().call_later(A_MOMENT, self._passed, "pay-left")
+
+
 def _lay_on_the_wire(passed):
-    send = httpx.AsyncClient.send
+    connect, handle = FreshConnections._connect, FreshConnections.handle_async_request
 
-    async def traced(client, request, **also):
-        names = TRACED[request.url.path.rpartition("/")[2]]
-        heard = request.extensions["trace"]
+    async def connected(self, url):
+        service = url.path.rpartition("/")[2]
+        transport, incoming = await connect(self, url)
+        passed(f"{service}-connected")
+        return Watched(transport, service, passed), incoming
 
-        async def trace(event, info):
-            await heard(event, info)
-            passed(names.get(event, ""))
-            if names.get(event) == "pay-written":  # on its way: uvloop writes when the loop comes round
-                asyncio.get_running_loop().call_later(A_MOMENT, passed, "pay-left")
+    async def handled(self, request):
+        service = request.url.path.rpartition("/")[2]
+        heard = request.extensions[LEAVING]
 
-        request.extensions["trace"] = trace
-        return await send(client, request, **also)
+        def leaving():
+            heard()
+            passed(f"{service}-begun")
 
-    httpx.AsyncClient.send = traced
+        request.extensions[LEAVING] = leaving
+        answer = await handle(self, request)
+        passed(f"{service}-answering")
+        return answer
+
+    FreshConnections._connect, FreshConnections.handle_async_request = connected, handled
 
 
 def _lay_in_the_dialplan(passed):
@@ -145,7 +164,7 @@ def _lay_in_the_dialplan(passed):
 
 
 def _lay_in_the_journal(passed):
-    """A transaction remembers what is written in it; its commit, and what comes after, are told by SQLAlchemy."""
+    """A transaction remembers what is written in it; SQLAlchemy tells of its commit, the writer of its end."""
     here = threading.local()  # `written`: in the transaction under way; `committed`: in the one just ended
     _lay_on_writes(passed, lambda what: here.__dict__.setdefault("written", []).append(what))
 
@@ -154,23 +173,24 @@ def _lay_in_the_journal(passed):
         for what in here.committed:
             passed(f"{what}-uncommitted")
 
-    def after_commit(_connection, _record):
+    def after_commit(outcomes):  # the transaction is over, its jobs are not yet told
         for what in here.__dict__.pop("committed", []):
             passed(f"{what}-committed")
+        tell(outcomes)
 
     def on_rollback(_connection):
         here.__dict__.clear()
 
-    open_engine = journal.open_engine
+    open_engine, tell = journal.open_engine, writer._tell
 
     def opened(*arguments, **named):
         engine = open_engine(*arguments, **named)
         sa.event.listen(engine, "commit", before_commit)
-        sa.event.listen(engine, "checkin", after_commit)  # the transaction is over, its jobs are not yet told
         sa.event.listen(engine, "rollback", on_rollback)
         return engine
 
     journal.open_engine = opened
+    writer._tell = after_commit
 
 
 def _lay_on_writes(passed, written):
