@@ -193,9 +193,12 @@ class Wire(asyncio.Protocol):
         "_transport", "_unread", "_until", "_waiting", "closed", "hung_up", "peer",
     )  # fmt: skip
 
-    def __init__(self, opened: Callable[[Wire], None]) -> None:
+    def __init__(
+        self, opened: Callable[[Wire], None], loop: asyncio.AbstractEventLoop | None = None
+    ) -> None:
+        """opened: called once it is connected. loop: the running one unless given."""
         self._opened: Callable[[Wire], None] | None = opened
-        self._loop = asyncio.get_running_loop()
+        self._loop = loop or asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._unread = b""  # of a line whose end has not come
         self._lines: list[str] = []  # that came before anybody waited for them

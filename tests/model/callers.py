@@ -94,7 +94,7 @@ class Line:
 
     def dial(self, server: Any) -> None:
         """Connect, and say who is calling."""
-        self._wire = Wire(server._accept)
+        self._wire = Wire(server._accept, self.process.loop)
         self.process.loop.call_soon(self._wire.connection_made, self)
         amount = "" if self.caller.whim is Whim.KEYS_AMOUNT else "amount=50000&"
         caller_id = "anonymous" if self.caller.whim is Whim.WITHHELD else "09123456789"
