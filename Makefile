@@ -6,10 +6,13 @@ BIN := .venv/bin
 ON_POSTGRESQL := $(addprefix tests/test_,journal.py ledger.py lease.py late_truth.py limits.py server.py transitions.py flow.py) \
   $(addprefix tests/panel/test_,accounts.py search.py statistics.py)
 
-.PHONY: help demo test fuzz bench-flood bench-panel listen torture test-old-asterisk check lint format lock sbom audit sounds picture clean
+# what `make bench` measures, in this order
+BENCHES := bench-wire bench-call bench-growth bench-servers
+
+.PHONY: help demo test fuzz bench $(BENCHES) bench-trunk bench-charts bench-flood bench-panel soak listen torture test-old-asterisk check lint format lock sbom audit sounds picture clean
 
 help:  ## this list
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 18
 
 demo: .venv/ready  ## pay by phone with the keyboard: no Asterisk, no credentials
 	@$(BIN)/ivr-agi demo
@@ -30,6 +33,39 @@ FUZZ_SECONDS ?= 120
 fuzz: .venv/dev  ## what others send, by coverage-guided fuzzers: FUZZ_SECONDS for each of seven
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
 	$(BIN)/python tests/fuzz/run.py all --seconds $(FUZZ_SECONDS)
+
+# one after the other, whatever -j says: two of them would measure each other
+bench: .venv/dev  ## all of the next four, side by side with others: half an hour, on two idle cores
+	@tools/debian-packages golang-go postgresql strace
+	@for one in $(BENCHES); do $(MAKE) --no-print-directory $$one || exit; done
+
+bench-wire: .venv/dev  ## the AGI wire alone, beside other FastAGI servers: ten minutes
+	@tools/debian-packages golang-go
+	$(BIN)/python benchmarks/wire.py
+
+bench-call: .venv/dev  ## whole payments: how many a second, what we add to the bank's time, memory, start, stop: six minutes
+	@tools/debian-packages golang-go strace
+	$(BIN)/python benchmarks/call.py
+
+bench-growth: .venv/dev  ## what grows with calls held and with rows in the journal: seven minutes
+	@tools/debian-packages golang-go
+	$(BIN)/python benchmarks/growth.py
+
+bench-servers: .venv/dev  ## several processes and servers, one that dies, an upgrade: eight minutes
+	@tools/debian-packages golang-go postgresql
+	$(BIN)/python benchmarks/servers.py
+
+bench-trunk: .venv/dev  ## a real Asterisk's CPU and ours, for the same calls: eight minutes; as root
+	@tools/debian-packages mmdebstrap sip-tester
+	$(BIN)/python benchmarks/trunk.py
+
+bench-charts: .venv/dev  ## draw docs/benchmarks, and its tables, from what was measured
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	$(BIN)/python benchmarks/charts.py
+
+SOAK_MINUTES ?= 60
+soak: .venv/dev  ## SOAK_MINUTES of all sorts of calls, with restarts: every payment accounted for, nothing grows
+	$(BIN)/python tests/soak/soak.py --minutes $(SOAK_MINUTES) --calls 20 --save
 
 bench-flood: .venv/dev  ## what a flood costs those who pay: five minutes; as root, on two cores
 	$(BIN)/python benchmarks/flood.py

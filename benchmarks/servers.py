@@ -1,6 +1,6 @@
 """Several processes and several servers: what a second one costs and brings, what is lost when one dies, and an upgrade.
 
-    servers.py [--rounds 5] [--quick] [--only PART…] [--calls 64] [--seconds 8]
+    servers.py [--rounds 5] [--quick] [--only PART…] [--calls 64] [--seconds 6]
 
 The load (`call/load`) and PostgreSQL have the last core, the servers share the others: where there are two cores, more servers
 bring nothing but their cost, which is what is read there. The bank answers at once; the journal is durable.
@@ -92,7 +92,7 @@ def below(pid: int) -> list[int]:
 
 
 @contextmanager
-def journals(folder: Path, given: argparse.Namespace) -> Iterator[Callable[[str], str]]:
+def journals(folder: Path) -> Iterator[Callable[[str], str]]:
     """Gives the address of a new journal on a kind of database."""
     number = 0
 
@@ -103,7 +103,6 @@ def journals(folder: Path, given: argparse.Namespace) -> Iterator[Callable[[str]
 
     with postgresql((os.cpu_count() or 2) - 1) as database:
         yield new
-    del given
 
 
 async def throughput(variant: str, folder: Path, load: Load, new: Callable[[str], str], given: Any) -> Row:
@@ -135,6 +134,7 @@ async def disturbed(
         if what == "loss":
             os.kill(servers.lines[0].pid, signal.SIGKILL)
             await asyncio.sleep(GONE)
+            servers.lines[0] = await servers.begin(servers.ports[0])
         elif what == "upgrade":
             for place, port in enumerate(servers.ports):
                 await servers.lines[place].terminate()
@@ -162,7 +162,7 @@ async def main() -> int:
         given.rounds, given.seconds = 1, 3.0
     rows: list[Row] = []
     core = (os.cpu_count() or 2) - 1
-    with workplace() as folder, journals(folder, given) as new:
+    with workplace() as folder, journals(folder) as new:
         async with Load(core) as load:
             if "throughput" in given.only:
                 each = await in_turns(

@@ -193,9 +193,7 @@ class Wire(asyncio.Protocol):
         "_transport", "_unread", "_until", "_waiting", "closed", "hung_up", "peer",
     )  # fmt: skip
 
-    def __init__(
-        self, opened: Callable[[Wire], None], loop: asyncio.AbstractEventLoop | None = None
-    ) -> None:
+    def __init__(self, opened: Callable[[Wire], None], loop: asyncio.AbstractEventLoop | None = None) -> None:
         """opened: called once it is connected. loop: the running one unless given."""
         self._opened: Callable[[Wire], None] | None = opened
         self._loop = loop or asyncio.get_running_loop()

@@ -7,7 +7,7 @@ or another call.
 from __future__ import annotations
 
 import asyncio
-import secrets
+import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -184,7 +184,7 @@ class Server:
     async def _serve(self, wire: Wire) -> None:
         """One call, from the first line of its environment to the closed connection."""
         try:
-            structlog.contextvars.bind_contextvars(call=secrets.token_hex(4))
+            structlog.contextvars.bind_contextvars(call=f"{random.getrandbits(32):08x}")
             payment = await self._begin(wire)
             now = asyncio.get_running_loop().time()
             overdue = now + self._settings.call_limit

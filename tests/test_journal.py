@@ -8,10 +8,20 @@ import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 
-from ivr_agi.journal import AttemptState, IllegalStep, Journal, JournalError, NewAttempt, OrderHeld, owner
+from ivr_agi.journal import (
+    AttemptState,
+    IllegalStep,
+    Journal,
+    JournalError,
+    NewAttempt,
+    OrderHeld,
+    engine,
+    owner,
+)
 from ivr_agi.journal.owner import Fate
-from ivr_agi.journal.tables import FOLLOWS, HOLDING, metadata
+from ivr_agi.journal.tables import FOLLOWS, HOLDING, call_record, metadata
 
 S = AttemptState
 # The way to each state from an attempt just made.
@@ -222,7 +232,7 @@ def test_pragmas(journal):
             connection.exec_driver_sql(f"PRAGMA {name}").scalar()
             for name in ("journal_mode", "synchronous", "foreign_keys")
         ]
-    assert found == ["delete", 3, 1]
+    assert found == ["persist", 3, 1]
 
 
 @pytest.mark.sqlite("its pragmas")
@@ -296,6 +306,22 @@ def test_journal_of_a_later_release(journal_url):
         Journal(journal_url)
 
 
+@pytest.mark.sqlite("writes by the module sqlite3")
+def test_journal_of_several_releases(journal_url):
+    """Two releases that have both upgraded a schema have left none that either of them knows."""
+    Journal(journal_url).close()
+    with sqlite3.connect(journal_url.removeprefix("sqlite:///")) as raw:
+        raw.execute("INSERT INTO alembic_version VALUES ('9999')")
+    raw.close()
+    with pytest.raises(JournalError, match="not this release's"):
+        Journal(journal_url)
+
+
+def test_newest_migration():
+    """The release's own revision is written down once more, so that a start can do without Alembic."""
+    assert ScriptDirectory.from_config(engine._migrations()).get_heads() == [engine.HEAD]
+
+
 @pytest.mark.sqlite("whether a file is there")
 def test_journal_that_must_be_there(journal_url):
     """Reading a journal that is not there does not begin a new one."""
@@ -324,3 +350,21 @@ async def test_hostile_texts(journal):
     assert (row["code"], row["reason"], history[1]["note"]) == ("'--", hostile, hostile)
     assert journal.attempts(order_id=hostile, state="declined") == [row]
     assert await journal.standing(hostile) is None
+
+
+async def test_who_is_in_no_hurry_shares_the_commit_of_others(journal):
+    """The line about an ended call waits a moment for a step of another one, and is then written by itself."""
+    committed = []
+    sa.event.listen(journal._write_engine, "commit", committed.append)
+    first = await journal.reserve(new("A-1"))
+    about = {"reached": "pin", "status": "PAID", "reason": "", "ms": 1, "language": "fa", "attempt_id": first}
+    committed.clear()
+    ended = [asyncio.create_task(journal.record_call(**about)) for _ in range(2)]
+    await asyncio.sleep(0)
+    assert not committed
+    await journal.step(first, AttemptState.OTP_SENT)
+    await asyncio.gather(*ended)
+    assert len(committed) == 1
+    await journal.record_call(**about)  # nobody else comes
+    assert len(committed) == 2
+    assert journal._rows(sa.select(sa.func.count().label("many")).select_from(call_record)) == [{"many": 3}]

@@ -1,12 +1,13 @@
 """The limits: how they are written, what they count, and that nothing begins them anew."""
 
 import asyncio
-import sqlite3
-from contextlib import closing
+import json
+from collections import Counter
 from datetime import timedelta
 from itertools import islice
 
 import pytest
+import sqlalchemy as sa
 from line import CARD, MOBILE, Thinking, open_line, until
 
 from ivr_agi import metrics, outcomes
@@ -22,7 +23,7 @@ from ivr_agi.journal import (
     velocity,
 )
 from ivr_agi.journal.engine import open_engine
-from ivr_agi.journal.tables import happening
+from ivr_agi.journal.tables import attempt, happening
 from ivr_agi.limits import Counted, Limit, Limits, Scope, read_limits
 from ivr_agi.model import Method, Msisdn, Pan, PayStatus, Secret, luhn
 from ivr_agi.payments import Refused
@@ -225,6 +226,7 @@ async def test_an_outage_closes_no_line(tmp_path):
     ) as line:
         with pytest.MonkeyPatch.context() as away:
             away.setattr(line.payments._gateway, "_url", "http://127.0.0.1:9/api")
+            away.setattr(line.payments._gateway, "_urls", {})
             for number in range(3):
                 ended = await line.call(line.buyer(otp_failed=["1"] * 9), f"amount=50000&order_id=O{number}")
                 assert ended.reason == "pin-not-sent"
@@ -527,26 +529,112 @@ async def test_one_that_counts_and_does_not_end(counted, request, journal_url):
     await journal.reserve(attempt_of("B"))
 
 
+EVERY = {
+    "caller": "3/hour, 2 cards/day",
+    "card": "3 callers/hour",
+    "order": "3/hour",
+    "total": "3 failures/hour",
+}
+LOOKED_AT = 7  # `cards` and `callers` first ask whether this one is known
+
+
+def run_by(do, connection):
+    """The statements that something runs, each with its parameters as the driver gets them."""
+    seen = []
+
+    def note(_connection, _cursor, statement, parameters, *_):
+        seen.append((statement, parameters))
+
+    sa.event.listen(connection, "before_cursor_execute", note)
+    do(connection)
+    sa.event.remove(connection, "before_cursor_execute", note)
+    return seen
+
+
+@pytest.mark.parametrize("hashes", [(), ("h",), ("h", "old")], ids=len)
+async def test_one_question(counted, hashes):
+    """All that may keep an attempt from beginning is asked for at once; each count ends at its limit."""
+    journal = counted(**EVERY)
+    who = Who("A", "c1", "603799******7893", hashes)
+    with journal._engine.begin() as connection:
+        ((beginning, _),) = run_by(lambda c: velocity.hindrance(c, who, journal._scribe.limits), connection)
+        ((counting, _),) = run_by(lambda c: velocity.check(c, who, journal._scribe.limits), connection)
+    for statement in (beginning, counting):
+        assert statement.count("FROM happening") == statement.count("LIMIT ") == LOOKED_AT
+
+
 @pytest.mark.sqlite("its query planner")
 async def test_a_count_uses_its_index(counted):
-    """Whatever the journal's size: each count is a search in an index, and looks at no more rows than its limit."""
-    journal = counted(caller="3/hour", card="3 callers/hour", order="3/hour", total="3 failures/hour")
-    seen = []
-    with journal._engine.begin() as connection, pytest.MonkeyPatch.context() as patch:
-        execute = type(connection).execute
+    """Whatever the journal's size: each count is a search in an index, as is whoever holds the order."""
+    journal = counted(**EVERY)
+    who = Who("A", "c1", "603799******7893", ("h",))
+    with journal._engine.begin() as connection:
+        paid = connection.execute(BEGUN).scalar_one()
+        seen = run_by(lambda c: velocity.hindrance(c, who, journal._scribe.limits), connection)
+        seen += run_by(lambda c: velocity.declines(c, paid), connection)
+        plans = [
+            [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)]
+            for statement, parameters in seen
+        ]
+    reads = [line for plan in plans for line in plan if "happening" in line or "attempt" in line]
+    counts = [line for line in reads if line.startswith("SEARCH happening USING ")]
+    assert all("what=?" in line for line in counts)
+    assert Counter(line.split(" INDEX happening_by_")[1].split()[0] for line in counts) == {
+        "caller": 4, "card": 3, "order_id": 1, "time": 1,
+    }  # fmt: skip
+    assert [line.split(" (")[0] for line in reads if line not in counts] == [
+        "SEARCH attempt USING INDEX attempt_one_per_order",
+        "SEARCH attempt USING INTEGER PRIMARY KEY",
+    ]
 
-        def note(self, statement, *args, **kwargs):
-            seen.append(str(statement.compile(self.engine, compile_kwargs={"literal_binds": True})))
-            return execute(self, statement, *args, **kwargs)
 
-        patch.setattr(type(connection), "execute", note)
-        velocity.check(connection, Who("A", "c1", "603799******7893", ("h",)), journal._scribe.limits)
-    with closing(sqlite3.connect(journal.place)) as plain:
-        counts = [statement for statement in seen if "happening" in statement]
-        plans = [plain.execute(f"EXPLAIN QUERY PLAN {statement}").fetchall() for statement in counts]
-    assert len(counts) == 5  # `callers` first asks whether this one is known
-    assert all("LIMIT" in statement for statement in counts)
-    assert all("SEARCH happening USING" in str(plan) and "SCAN" not in str(plan) for plan in plans)
+BEGUN = sa.insert(attempt).values(attempt_of("A").row | {"state": "created", "holds_order": True, "owner": "x", "created_at": "", "updated_at": ""}).returning(attempt.c.id)  # fmt: skip
+
+# Two days' happenings of many, made by the database itself.
+TWO_DAYS = """
+INSERT INTO happening (what, at, order_id, caller, card, card_hash)
+SELECT (ARRAY['pins', 'failures', 'declines', 'wrong-pins'])[1 + mod(n, 4)],
+  to_char(now() at time zone 'utc' - n * interval '8 seconds', 'YYYY-MM-DD"T"HH24:MI:SS".000+00:00"'),
+  'O' || mod(n, 4001), 'c' || mod(n, 4999), '603799******' || lpad(mod(n, 9973)::text, 4, '0'), ''
+FROM generate_series(1, 20000) AS n
+"""
+
+
+async def test_no_count_reads_all_on_postgresql(postgres_url):
+    """PostgreSQL, with 20,000 happenings counted, reads neither the table nor a whole index for any of them."""
+    limits = Limits(**{scope: read_limits(text, Scope(scope)) for scope, text in EVERY.items()})
+    Journal(postgres_url).close()
+    engine = open_engine(postgres_url)
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.exec_driver_sql(TWO_DAYS)
+        paid = connection.execute(BEGUN).scalar_one()
+        connection.exec_driver_sql("VACUUM ANALYZE happening")
+        who = Who("A", "c1", "603799******0007", ("h",))
+        seen = run_by(lambda c: velocity.hindrance(c, who, limits), connection)
+        seen += run_by(lambda c: velocity.declines(c, paid), connection)
+        plans = [
+            connection.exec_driver_sql(f"EXPLAIN (FORMAT JSON) {statement}", parameters).scalar_one()
+            for statement, parameters in seen
+        ]
+    engine.dispose()
+    reads = [
+        node for plan in plans for node in nodes(plan[0]["Plan"]) if "happening" in json.dumps(own(node))
+    ]
+    assert len([node for node in reads if "Index Cond" in node]) >= LOOKED_AT + 2
+    assert [node for node in reads if node["Node Type"] == "Seq Scan"] == []
+    assert [node for node in reads if "Index Name" in node and "Index Cond" not in node] == []
+
+
+def nodes(plan):
+    """A plan and all below it."""
+    yield plan
+    for below in plan.get("Plans", ()):
+        yield from nodes(below)
+
+
+def own(node):
+    """What a node says of itself."""
+    return {name: node[name] for name in ("Relation Name", "Index Name") if name in node}
 
 
 # -- declines that are not explained -------------------------------------------------------------------

@@ -7,6 +7,7 @@ import gc
 import os
 import resource
 import signal
+import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn
 
@@ -38,12 +39,16 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 SETTLE_SECONDS = 120  # beyond the drain's limit and that of `pay`: a journal that fails is tried again
+SWITCH_SECONDS = (
+    0.0005  # after which the loop lets the journal's threads have their turn: what they do is short
+)
 OTHER_FILES = 256  # beside those of calls: the journal, HTTP, what the language itself keeps open
 
 
 async def serve(found: Settings, workers: int) -> int:
     """Serve until SIGTERM or SIGINT, then drain; returns the exit status. workers: 0 for none."""
     make_room(found)
+    sys.setswitchinterval(SWITCH_SECONDS)
     place = Place.of(os.environ)
     if place:
         return await serve_calls(found, open_journal(found), place)

@@ -44,6 +44,7 @@ __all__ = [
 T = TypeVar("T")
 
 READERS = 2  # threads
+_CALL = sa.insert(call_record).inline()
 
 
 class Journal:
@@ -59,6 +60,7 @@ class Journal:
         limits: beyond which no attempt begins, and no PIN is asked for; none unless given.
         """
         self._engine = open_engine(url, create=create)
+        self._read_engine = self._engine.execution_options(reading=True)
         try:
             migrate(self._engine)
         except BaseException:
@@ -207,10 +209,8 @@ class Journal:
         """
 
         def look(connection: sa.Connection) -> None:
-            if who.order_id and (state := steps.holder(connection, who.order_id)) is not None:
-                raise OrderHeld(state)
-            velocity.check_pause(connection)
-            velocity.check(connection, who, self._scribe.limits)
+            if hindrance := velocity.hindrance(connection, who, self._scribe.limits):
+                raise hindrance
 
         await self.look(look)
 
@@ -233,9 +233,12 @@ class Journal:
         await self._write(probe)
 
     async def record_call(self, **call: Any) -> None:
-        """Remember a call that has ended: columns of `call_record`. Raises JournalError."""
+        """Remember a call that has ended, unhurriedly: columns of `call_record`. Raises JournalError."""
         row = {"ended_at": timestamp(), **call}
-        await self._write(lambda connection, _again: connection.execute(sa.insert(call_record).values(row)))
+        written = self._writer.submit(
+            lambda connection, _again: connection.execute(_CALL, row), unhurried=True
+        )
+        await _in_time(asyncio.wrap_future(written))
 
     async def write(self, do: Callable[[sa.Connection], T]) -> T:
         """Have something of the panel's written (people.py). Raises JournalError."""
@@ -263,20 +266,19 @@ class Journal:
             raise
 
     def _read(self, job: Callable[[sa.Connection], T]) -> T:
-        reading = self._engine.execution_options(reading=True)
         try:
             try:
-                return self._read_once(reading, job)
+                return self._read_once(job)
             except sa.exc.DBAPIError as error:
                 if not error.connection_invalidated or self._closing:
                     raise
-                return self._read_once(reading, job)  # an idle connection may have died with a restart
+                return self._read_once(job)  # an idle connection may have died with a restart
         except sa.exc.SQLAlchemyError as error:
             metrics.journal_failures.inc()
             raise JournalError(f"the journal cannot be read: {cause(error)}") from None
 
-    def _read_once(self, reading: sa.Engine, job: Callable[[sa.Connection], T]) -> T:
-        connection = reading.connect()
+    def _read_once(self, job: Callable[[sa.Connection], T]) -> T:
+        connection = self._read_engine.connect()
         wire = connection.connection.driver_connection
         self._reading.add(wire)  # until all is over: the end of a transaction may hang, too
         try:

@@ -36,6 +36,11 @@ LEASE: Final = 60.0  # seconds without a beat after which a process elsewhere co
 
 Settled = dict[AttemptState, int]
 
+# What others have under way: one's own may be thousands, and this is asked every few seconds.
+_OF_OTHERS: Final = sa.select(attempt.c.id, attempt.c.state, attempt.c.owner).where(
+    attempt.c.state.in_(OPEN), attempt.c.owner != sa.bindparam("me")
+)
+
 
 class Lease:
     """This process's beat, and its watch over the others. told: hears what was settled, in the thread."""
@@ -101,8 +106,7 @@ def recover(connection: sa.Connection, scribe: Scribe, watch: Watch | None = Non
 
     Returns how many attempts ended in each state.
     """
-    query = sa.select(attempt.c.id, attempt.c.state, attempt.c.owner).where(attempt.c.state.in_(OPEN))
-    under_way = rows(connection, query)
+    under_way = rows(connection, _OF_OTHERS, me=scribe.owner)
     beats = {row["name"]: row["beat"] for row in rows(connection, sa.select(process))}
     owners = ({row["owner"] for row in under_way} | beats.keys()) - {scribe.owner}
     # Where the database is another machine's, so may an equal host be: clones have one name.

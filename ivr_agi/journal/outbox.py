@@ -55,20 +55,18 @@ class Waiting:
 
 def announce(connection: sa.Connection, attempt_id: int, now: str) -> None:
     """Write the notice of what an attempt has just become. now: the step's own time."""
-    query = sa.select(*(attempt.c[name] for name in FIELDS)).where(attempt.c.id == attempt_id)
-    told = dict(connection.execute(query).mappings().one())
+    told = dict(connection.execute(_TOLD, {"attempt_id": attempt_id}).mappings().one())
     key, kind = make_key(), f"payment.{told['state']}"
     body = {"id": key, "type": kind, "created_at": now, "payment": told}
-    connection.execute(
-        sa.insert(notice).values(
-            key=key,
-            attempt_id=attempt_id,
-            order_id=told["order_id"],
-            kind=kind,
-            body=json.dumps(body, ensure_ascii=False),
-            created_at=now,
-        )
-    )
+    row = {"key": key, "attempt_id": attempt_id, "order_id": told["order_id"], "kind": kind}
+    connection.execute(_WRITTEN, row | {"body": json.dumps(body, ensure_ascii=False), "created_at": now})
+
+
+# Worded once, run for each outcome.
+_TOLD: Final = sa.select(*(attempt.c[name] for name in FIELDS)).where(
+    attempt.c.id == sa.bindparam("attempt_id")
+)
+_WRITTEN: Final = sa.insert(notice).inline()
 
 
 # -- for whoever sends --------------------------------------------------------------------------------

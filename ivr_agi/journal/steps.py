@@ -7,13 +7,13 @@ same transaction stand.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from ivr_agi.journal import outbox, velocity
+from ivr_agi.journal import counting, outbox, velocity
 from ivr_agi.journal.tables import (
     FOLLOWS,
     HOLDING,
@@ -25,19 +25,13 @@ from ivr_agi.journal.tables import (
     make_key,
     timestamp,
 )
-from ivr_agi.journal.velocity import Refusal, Who
+from ivr_agi.journal.velocity import OrderHeld, Refusal, Who
 from ivr_agi.limits import Limits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-
-class OrderHeld(Refusal):
-    """Another attempt holds the order. state: how far that one has come."""
-
-    def __init__(self, state: AttemptState) -> None:
-        super().__init__(f"the order is held by an attempt in state {state}")
-        self.state = state
+__all__ = ["IllegalStep", "NewAttempt", "OrderHeld", "Scribe"]
 
 
 class IllegalStep(Refusal):
@@ -64,7 +58,7 @@ class NewAttempt:
     @property
     def row(self) -> dict[str, Any]:
         """Its columns of `attempt`."""
-        return {name: value for name, value in asdict(self).items() if name != "hashes"}
+        return {name: getattr(self, name) for name in self.__slots__ if name != "hashes"}
 
     @property
     def who(self) -> Who:
@@ -85,14 +79,12 @@ class Scribe:
 
         Raises OrderHeld, OverLimit, Paused.
         """
-        state = holder(connection, new.order_id)
+        hindrance = velocity.hindrance(connection, new.who, self.limits)
         # Looked for after the holder: if that is our own, whose commit has just come through, it is found.
         if again and (done := find(connection, key)) is not None:
             return done
-        if state is not None:
-            raise OrderHeld(state)
-        velocity.check_pause(connection)
-        velocity.check(connection, new.who, self.limits)
+        if hindrance:
+            raise hindrance
         now = timestamp()
         values = {
             **new.row,
@@ -102,21 +94,15 @@ class Scribe:
             "owner": self.owner,
             "created_at": now,
             "updated_at": now,
+            "pins_asked": 1,
         }
-        dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-        insert = (
-            dialect.insert(attempt)
-            .values(values)
-            .on_conflict_do_nothing(index_elements=["order_id"], index_where=sa.text("holds_order"))
-            .returning(attempt.c.id)
-        )
-        attempt_id = connection.execute(insert).scalar()
+        attempt_id = connection.execute(_BEGUN[connection.dialect.name], values).scalar()
         if attempt_id is None:  # another server was faster between the look and the insert
             if again and (done := find(connection, key)) is not None:
                 return done
             raise OrderHeld(holder(connection, new.order_id) or AttemptState.CREATED)
         self._remember(connection, attempt_id, AttemptState.CREATED, "", now, key)
-        velocity.record_pin(connection, attempt_id)
+        velocity.record_first_pin(connection, values, now)
         return int(attempt_id)
 
     def ask_pin(self, connection: sa.Connection, attempt_id: int, who: Who, key: str, *, again: bool) -> None:
@@ -170,7 +156,6 @@ class Scribe:
         """
         if again and find(connection, key) is not None:
             return
-        before = [earlier for earlier, later in FOLLOWS.items() if state in later]
         now = timestamp()
         values: dict[str, Any] = {
             **fields,
@@ -178,15 +163,14 @@ class Scribe:
             "holds_order": state in HOLDING if holds_order is None else holds_order,
             "owner": self.owner,
             "updated_at": now,
+            "this": attempt_id,
         }
-        if state is AttemptState.OTP_SENT:
-            values["pins_sent"] = attempt.c.pins_sent + 1
-        change = sa.update(attempt).where(attempt.c.id == attempt_id, attempt.c.state.in_(before))
+        change = _BECOMES[state]
         if of is not None:
             change = change.where(attempt.c.owner == of)
         if seen is not None:
             change = change.where(attempt.c.state == seen)
-        if connection.execute(change.values(values)).rowcount != 1:
+        if connection.execute(change, values).rowcount != 1:
             raise IllegalStep(f"attempt {attempt_id} cannot become {state} from where it is")
         self._remember(connection, attempt_id, state, note, now, key, ms)
         velocity.record_end(connection, attempt_id, state)
@@ -218,9 +202,7 @@ class Scribe:
         now = timestamp()
         state = state_of(connection, attempt_id)
         if review:
-            connection.execute(
-                sa.update(attempt).where(attempt.c.id == attempt_id).values(review=review, updated_at=now)
-            )
+            connection.execute(_REVIEWED, {"review": review, "updated_at": now, "this": attempt_id})
         self._remember(connection, attempt_id, state, note, now, key, ms)
 
     def resolve(  # noqa: PLR0913 - what a verdict consists of
@@ -284,28 +266,45 @@ class Scribe:
         key: str,
         ms: int | None = None,
     ) -> None:
-        connection.execute(
-            sa.insert(history).values(
-                attempt_id=attempt_id, at=now, state=state, note=note, owner=self.owner, key=key, ms=ms
-            )
-        )
+        line = {"attempt_id": attempt_id, "at": now, "state": state, "note": note}
+        connection.execute(_LINE, line | {"owner": self.owner, "key": key, "ms": ms})
 
 
 def find(connection: sa.Connection, key: str) -> int | None:
     """The attempt whose step has this key; None if no such step was ever committed."""
-    found = connection.execute(sa.select(history.c.attempt_id).where(history.c.key == key)).scalar()
+    found = connection.execute(_FOUND, {"key": key}).scalar()
     return None if found is None else int(found)
 
 
 def holder(connection: sa.Connection, order_id: str) -> AttemptState | None:
     """How far the attempt that holds an order has come; None if none does."""
-    query = sa.select(attempt.c.state).where(attempt.c.order_id == order_id, attempt.c.holds_order)
-    state = connection.execute(query).scalar()
+    state = connection.execute(counting.HELD, {"order_id": order_id}).scalar()
     return None if state is None else AttemptState(state)
 
 
 def state_of(connection: sa.Connection, attempt_id: int) -> AttemptState:
     """The state of an attempt that is there."""
-    return AttemptState(
-        connection.execute(sa.select(attempt.c.state).where(attempt.c.id == attempt_id)).scalar_one()
-    )
+    return AttemptState(connection.execute(_STATE, {"this": attempt_id}).scalar_one())
+
+
+def _becomes(state: AttemptState) -> sa.Update:
+    """Take an attempt to a state, if that may follow the one that it is in."""
+    # literal, not a list of values: one that may have any length is worded at each run
+    before = [sa.literal(earlier) for earlier, later in FOLLOWS.items() if state in later]
+    change = sa.update(attempt).where(_THIS, attempt.c.state.in_(before))
+    return change.values(pins_sent=attempt.c.pins_sent + 1) if state is AttemptState.OTP_SENT else change
+
+
+# Worded once, run often; what is written are the parameters.
+_THIS: Final = attempt.c.id == sa.bindparam("this")
+_BEGUN: Final = {
+    dialect.dialect.name: dialect.insert(attempt)
+    .on_conflict_do_nothing(index_elements=["order_id"], index_where=sa.text("holds_order"))
+    .returning(attempt.c.id)
+    for dialect in (sqlite, postgresql)
+}
+_BECOMES: Final = {state: _becomes(state) for state in AttemptState}
+_REVIEWED: Final = sa.update(attempt).where(_THIS)
+_LINE: Final = sa.insert(history).inline()
+_FOUND: Final = sa.select(history.c.attempt_id).where(history.c.key == sa.bindparam("key"))
+_STATE: Final = sa.select(attempt.c.state).where(_THIS)

@@ -28,7 +28,7 @@ from ivr_agi.journal.engine import JournalError, cause
 from ivr_agi.journal.velocity import Refusal, take_turn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -37,6 +37,7 @@ MOST: Final = 256  # jobs in one transaction
 PATIENCE: Final = 15.0  # seconds until a write that nothing answers counts as failed
 # PostgreSQL's deadlock_detected, serialization_failure, lock_not_available
 CROSSED: Final = ("40P01", "40001", "55P03")
+UNHURRIED: Final = 0.1  # seconds that a job for which nobody waits does so for others, to share their fsync
 PROBE_EVERY: Final = 1.0  # seconds between test writes while out of order
 
 
@@ -44,13 +45,18 @@ PROBE_EVERY: Final = 1.0  # seconds between test writes while out of order
 class Job(Generic[T]):
     """One piece of work in a transaction. do: is told whether it may have been done before.
 
-    counting: it counts against limits, and nobody else may meanwhile.
+    counting: it counts against limits, and nobody else may meanwhile. unhurried: nobody waits for it, so that
+    it can wait for others.
     """
 
     do: Callable[[sa.Connection, bool], T]
     again: bool = False
     counting: bool = False
+    unhurried: bool = False
     future: Future[T] = field(default_factory=Future)
+
+
+Outcome = tuple[Job[Any], Any, Refusal | None]  # its result, or what it was refused for
 
 
 class Writer:
@@ -61,6 +67,7 @@ class Writer:
         self._waiting: queue.SimpleQueue[Job[Any] | None] = queue.SimpleQueue()
         self._trouble = ""
         self._busy_since: float | None = None
+        self._opened: sa.Connection | None = None  # kept from one transaction to the next, unless one fails
         self._connection: Any = None  # the driver's, while a transaction is under way
         self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
         self._thread.start()
@@ -74,13 +81,18 @@ class Writer:
         return self._trouble
 
     def submit(
-        self, do: Callable[[sa.Connection, bool], T], *, again: bool = False, counting: bool = False
+        self,
+        do: Callable[[sa.Connection, bool], T],
+        *,
+        again: bool = False,
+        counting: bool = False,
+        unhurried: bool = False,
     ) -> Future[T]:
         """Have a job done in a transaction of the thread's; the future ends once it is on disk.
 
         The future raises JournalError when it could not be, or when that is not certain.
         """
-        job = Job(do, again, counting)
+        job = Job(do, again, counting, unhurried)
         if trouble := self.trouble:
             job.future.set_exception(_refused(trouble))
         else:
@@ -109,6 +121,7 @@ class Writer:
                 ended = self._turn()
             except Exception:  # a bug of ours; without this thread nothing would ever be written again
                 log.exception("journal.broken")
+        self._let_go()
 
     def _turn(self) -> bool:
         """Do what is waiting; returns whether to end."""
@@ -124,15 +137,23 @@ class Writer:
     def _take(self) -> tuple[list[Job[Any]], bool]:
         """What is waiting now, at least one; none when it is time for a test write. And whether to end."""
         jobs: list[Job[Any]] = []
+        until = 0.0  # when those for whom nobody waits have waited enough
         try:
             while len(jobs) < MOST:
-                job = self._waiting.get(block=not jobs, timeout=PROBE_EVERY if self._trouble else None)
+                job = self._waiting.get(timeout=self._patience(jobs, until))
                 if job is None:
                     return jobs, True
+                until = until or time.monotonic() + UNHURRIED
                 jobs.append(job)
         except queue.Empty:
             pass
         return jobs, False
+
+    def _patience(self, jobs: list[Job[Any]], until: float) -> float | None:
+        """Seconds to wait for one more than these; None for however long it takes."""
+        if not jobs:
+            return PROBE_EVERY if self._trouble else None
+        return max(0.0, until - time.monotonic()) if all(job.unhurried for job in jobs) else 0.0
 
     def _commit(self, jobs: list[Job[Any]]) -> None:
         try:
@@ -180,10 +201,11 @@ class Writer:
 
     def _transact(self, jobs: list[Job[Any]]) -> None:
         """One transaction for all; their futures are told once it is committed."""
-        outcomes: list[tuple[Job[Any], Any, Exception | None]] = []
+        outcomes: list[Outcome] = []
         self._busy_since = time.monotonic()
         try:
-            with self._engine.begin() as connection:
+            connection = self._opened = self._opened or self._engine.connect()
+            with connection.begin():
                 self._connection = connection.connection.driver_connection
                 if any(job.counting for job in jobs):
                     _take_turn(connection)
@@ -192,14 +214,18 @@ class Writer:
                         outcomes.append((job, job.do(connection, job.again), None))
                     except Refusal as answer:  # raised before any write
                         outcomes.append((job, None, answer))
+        except BaseException:
+            self._let_go()  # whatever has failed: the next one has nothing of it
+            raise
         finally:
             self._busy_since = self._connection = None
         metrics.journal_commits.inc()
-        for job, result, refusal in outcomes:
-            if refusal:
-                job.future.set_exception(refusal)
-            else:
-                job.future.set_result(result)
+        _tell(outcomes)
+
+    def _let_go(self) -> None:
+        opened, self._opened = self._opened, None
+        if opened is not None:
+            opened.close()
 
     def _fail(self, jobs: list[Job[Any]], error: Exception) -> None:
         metrics.journal_failures.inc()
@@ -227,6 +253,15 @@ class Writer:
         self._trouble = _why(error)
         with suppress(Exception):
             self._engine.dispose()  # what the connection knows of the disk may be no longer true
+
+
+def _tell(outcomes: Iterable[Outcome]) -> None:
+    """What has come of each job, now that all of it is on disk."""
+    for job, result, refusal in outcomes:
+        if refusal:
+            job.future.set_exception(refusal)
+        else:
+            job.future.set_result(result)
 
 
 class NotOurTurn(Exception):  # noqa: N818 - an answer, not a fault

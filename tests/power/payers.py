@@ -49,8 +49,8 @@ CHARGED = {"paid", "unknown-charged", "unknown-then-paid-late", "broken-client"}
 # How a journal is kept -> what is changed of the product's own pragmas. `ours` changes nothing.
 ARRANGEMENTS = {
     "ours": {},
-    "full": {"synchronous": 2},
-    "normal": {"synchronous": 1},
+    "full": {"journal_mode": "delete", "synchronous": 2},
+    "normal": {"journal_mode": "delete", "synchronous": 1},
     "off": {"synchronous": 0},
     "posted-first": {},
 }

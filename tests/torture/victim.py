@@ -66,8 +66,8 @@ def watch_the_start():
     """Say where the server listens, and under which name it owns attempts."""
     start = Server.start
 
-    async def started(server):
-        port = await start(server)
+    async def started(server, sockets=None):
+        port = await start(server, sockets)
         say(port=port, owner=owner.this_process())
         return port
 

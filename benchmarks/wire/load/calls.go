@@ -50,6 +50,8 @@ type load struct {
 	cursor                       int // where resume goes on
 
 	measuring    bool
+	spin         bool  // never sleep: nobody pays for waking us
+	spun         int64 // nanoseconds of waits in which nothing came
 	well, failed int
 	bad          map[string]int
 	commands     int
@@ -68,8 +70,15 @@ func (l *load) turn(milliseconds int) {
 	if l.thinking > 0 {
 		milliseconds = 1
 	}
+	if l.spin {
+		milliseconds = 0
+	}
+	before := l.now()
 	n := wait(l.epoll, l.events, milliseconds)
 	now := l.now()
+	if n == 0 && l.measuring {
+		l.spun += now - before
+	}
 	for i := 0; i < n; i++ {
 		l.handle(int(l.events[i].Fd), l.events[i].Events, now)
 	}

@@ -27,7 +27,7 @@ type options struct {
 	seconds, warm, ramp, settle           float64
 	think                                 int
 	script                                string
-	serve                                 bool
+	serve, sleep                          bool
 }
 
 func init() { runtime.LockOSThread() } // to the process's first thread, whose times /proc/self tells
@@ -45,6 +45,7 @@ func main() {
 	flag.IntVar(&o.hold, "hold", 0, "leave every call waiting at this command, read the memory, let them end")
 	flag.IntVar(&o.pid, "pid", 0, "of the server: its processor time and memory are read")
 	flag.IntVar(&o.core, "core", 0, "of the server: how busy it is")
+	flag.BoolVar(&o.sleep, "sleep", false, "sleep when there is nothing to do; the server then pays for waking us")
 	flag.BoolVar(&o.serve, "serve", false, "be the least of all servers instead, to see how much this program can do")
 	flag.StringVar(&o.script, "script", "call.json", "the commands of a call")
 	flag.Parse()
@@ -133,6 +134,7 @@ func measure(l *load, o *options, report map[string]any) {
 	l.until(2*o.warm, func() bool { return l.total >= turned })
 
 	l.measuring = true
+	l.spin = !o.sleep && o.think == 0
 	without := starved()
 	begin, own, server, idle := l.now(), ownCPU(), cpuOf(o.pid), idleOf(o.core)
 	last, upSeconds, talkSeconds := begin, 0.0, 0.0
@@ -148,6 +150,10 @@ func measure(l *load, o *options, report map[string]any) {
 	seconds := float64(last-begin) / 1e9
 	own, server, idle = ownCPU()-own, cpuOf(o.pid)-server, idleOf(o.core)-idle
 	without = starved() - without
+	idleShare := 1 - (own+without)/seconds
+	if l.spin {
+		idleShare = float64(l.spun) / 1e9 / seconds
+	}
 	commands := float64(l.commands)
 	if commands == 0 {
 		report["given_up"] = fmt.Sprintf("no command came within %.1f s", seconds)
@@ -158,7 +164,7 @@ func measure(l *load, o *options, report map[string]any) {
 		"calls_per_second": commands / seconds / float64(len(l.script)), "ended_per_second": float64(l.well) / seconds,
 		"p50_ms": l.next.milliseconds(0.5), "p99_ms": l.next.milliseconds(0.99),
 		"max_ms":         float64(l.next.largest) / 1e6,
-		"generator_idle": 1 - (own+without)/seconds, "generator_starved": without / seconds,
+		"generator_idle": idleShare, "generator_starved": without / seconds,
 		"generator_us_per_command": own / commands * 1e6,
 		"server_cpu":               server / seconds, "server_us_per_command": server / commands * 1e6,
 		"server_core_busy": 1 - idle/seconds, "rss_kb": residentOf(o.pid), "cut": l.up,
