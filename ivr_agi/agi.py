@@ -241,7 +241,7 @@ class Wire(asyncio.Protocol):
                 self._waiting += len(line)
                 if len(self._lines) > MAX_LINES or self._waiting > MAX_UNREAD:
                     self._flooded()
-                    return
+                    break
         if len(self._unread) > MAX_LINE:
             self._flooded()
         # Not before all is cut: what comes behind an answer is none to the next command.
@@ -267,7 +267,7 @@ class Wire(asyncio.Protocol):
             self._timer = None
         if self._arrival.waiting:
             self._arrival.bring(None)
-            self._arrival.wake_soon()
+        self._arrival.wake_soon()
 
     def _hang_up(self) -> None:
         """The caller has gone: an answer that is under way comes soon, or never."""

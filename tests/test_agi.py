@@ -359,3 +359,58 @@ async def test_hangup_as_a_caller_name():
     assert "HANGUP" in await peer.wire.environment()
     assert not peer.wire.hung_up.is_set()
     await peer.close()
+
+
+async def test_who_waits_is_told_of_a_flood():
+    """The line that is waited for comes in front of more of them than anybody sends, in one read."""
+    peer = Peer()
+    await peer.open()
+    asking = asyncio.create_task(peer.wire.environment())
+    await asyncio.sleep(0)
+    peer.say("agi_network: yes\n" * (agi.MAX_LINES + 10))
+    with pytest.raises(Hangup):
+        await asyncio.wait_for(asking, 5)
+    await peer.close()
+
+
+async def test_a_second_answer_is_not_the_next_commands(peer, line):
+    """Two answers in one read: the first wakes who asked, who asks again at once, and waits for his own."""
+
+    async def asks():
+        await line.answer()
+        return await line.get_data("x", 1000, 4)
+
+    asking = asyncio.create_task(asks())
+    await peer.heard()
+    peer.say("200 result=0\n200 result=6037\n")
+    assert (await peer.heard()).startswith("GET DATA")
+    await asyncio.sleep(0.05)
+    assert not asking.done()
+    peer.say("200 result=12\n")
+    assert (await asking).keys == "12"
+
+
+async def test_who_asks_may_be_cancelled(peer, line):
+    """A cancelled command leaves nothing behind: its answer is nobody's, the next one gets its own."""
+    asking = asyncio.create_task(line.get_data("x", 60_000, 4))
+    await peer.heard()
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    peer.say("200 result=1234\n")
+    await asyncio.sleep(0.05)
+    keyed, _ = await both(line.get_data("x", 1000, 4), peer.answers("200 result=7\n"))
+    assert keyed.keys == "7"
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await line.get_data("x", 60_000, 4)
+
+
+async def test_one_task_cuts_off_what_another_waits_for(peer, line):
+    """As a drain does: whoever waits goes on at the loop's next turn, not in the middle of the other task."""
+    asking = asyncio.create_task(line.get_data("x", 60_000, 4))
+    await peer.heard()
+    peer.wire.abort()
+    assert not asking.done()
+    with pytest.raises(Hangup):
+        await asking

@@ -117,7 +117,7 @@ def held(port):
 def inside(server):
     """Who the door believes is in."""
     kept = server._door
-    return len(kept._silent), len(kept._calls), dict(kept._peers), dict(kept._callers)
+    return len(kept._silent), len(kept._calls), dict(kept._roll._peers), dict(kept._roll._callers)
 
 
 @pytest.fixture(autouse=True)

@@ -151,8 +151,9 @@ func measure(l *load, o *options, report map[string]any) {
 	own, server, idle = ownCPU()-own, cpuOf(o.pid)-server, idleOf(o.core)-idle
 	without = starved() - without
 	idleShare := 1 - (own+without)/seconds
-	if l.spin {
+	if l.spin { // it turns in vain while nothing comes: that is no work
 		idleShare = float64(l.spun) / 1e9 / seconds
+		own -= float64(l.spun) / 1e9
 	}
 	commands := float64(l.commands)
 	if commands == 0 {
