@@ -146,8 +146,11 @@ class Arrival:
         self._line, self.waiting = line, False
 
     def wake(self) -> None:
-        """Go on with whoever awaits it. By the loop alone: never while a task is running."""
+        """Go on with whoever awaits it: at once, unless another task is at work."""
         if self._wake and not self.waiting:
+            if asyncio.current_task(self._loop) is not None:
+                self.wake_soon()
+                return
             wake, context, self._wake, self._context = self._wake, self._context, None, None
             if context:
                 context.run(wake, self)

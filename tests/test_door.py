@@ -335,7 +335,7 @@ async def test_one_caller_too_many(tmp_path):
         assert (await line.call(line.buyer(), "amount=50000&order_id=D")).status == "PAID"
         await until(lambda: not line.server.calls)
         assert not line.server._door._roll._callers
-        assert not line.server._door._peers
+        assert not line.server._door._roll._peers
 
 
 async def test_room_is_looked_for_twice(tmp_path):
