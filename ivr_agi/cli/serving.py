@@ -9,6 +9,7 @@ import resource
 import signal
 import sys
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 
 import structlog
@@ -39,9 +40,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 SETTLE_SECONDS = 120  # beyond the drain's limit and that of `pay`: a journal that fails is tried again
-SWITCH_SECONDS = (
-    0.0005  # after which the loop lets the journal's threads have their turn: what they do is short
-)
+SWITCH_SECONDS = 0.0005  # after which the loop lets the journal's threads have their turn: it is a short one
 OTHER_FILES = 256  # beside those of calls: the journal, HTTP, what the language itself keeps open
 
 
@@ -123,6 +122,7 @@ async def supervise(found: Settings, workers: int) -> int:
     supervisor = Supervisor(
         sockets,
         web,
+        partial(open_sockets, found.host, port, shared=True),
         Notify(os.environ),
         max_calls=found.max_calls,
         drain_seconds=drain_seconds(found),

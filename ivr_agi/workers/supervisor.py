@@ -30,7 +30,7 @@ from ivr_agi.workers import roll
 from ivr_agi.workers.place import FRONT, METRICS, ROLL, STATE, Place
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Awaitable, Callable, Iterator, Sequence
 
     from ivr_agi.notify import Notify
 
@@ -73,6 +73,7 @@ class Supervisor:
         self,
         sockets: Sequence[Sequence[socket.socket]],
         web: Sequence[socket.socket],
+        listen: Callable[[], Awaitable[Sequence[socket.socket]]],
         notify: Notify,
         *,
         max_calls: int,
@@ -82,9 +83,14 @@ class Supervisor:
     ) -> None:
         """sockets: for each worker, those it listens on. web: the front's; none if they cannot be had.
 
-        max_calls: of all workers. drain_seconds: what systemd is told that the end may take.
+        listen: opens such sockets anew. max_calls: of all workers. drain_seconds: what systemd is told that
+        the end may take.
         """
-        self._sockets = {str(number): of for number, of in enumerate(sockets)} | {FRONT: web}
+        self._sockets: dict[str, Sequence[socket.socket]] = {
+            **{str(number): of for number, of in enumerate(sockets)},
+            FRONT: web,
+        }
+        self._listen = listen
         self._notify = notify
         self._max_calls = max_calls
         self._drain_seconds = drain_seconds
@@ -110,6 +116,9 @@ class Supervisor:
             try:
                 await self._reloading
             except StartFailed as failed:
+                if self._ending.is_set():  # told to end before it had begun
+                    await self._ended()
+                    return 0
                 log.critical("workers.not_started", error=str(failed))
                 self._end()
                 await self._ended()
@@ -142,6 +151,9 @@ class Supervisor:
         if not self._reloading.done():
             log.warning("workers.still_starting", cure="wait for workers.ready or workers.reloaded")
             return
+        if len(self._children) + len(self._sockets) > self._most:
+            log.warning("workers.still_draining", cure="wait until those of the reload before have ended")
+            return
         self._reloading = self._go(self._replace_all())
 
     async def _replace_all(self) -> None:
@@ -149,7 +161,7 @@ class Supervisor:
         log.info("workers.reloading", workers=len(old) - 1)
         try:
             await self._start_all()
-        except StartFailed as failed:
+        except (StartFailed, OSError) as failed:
             log.error(
                 "workers.not_reloaded",
                 error=str(failed),
@@ -235,13 +247,34 @@ class Supervisor:
                     async with asyncio.timeout(wait):
                         await self._ending.wait()
                         return
-            child = await self._start(part)
-            if not (status := await self._until_ready(child)):
-                log.info("worker.replaced", name=child.place.name, pid=child.process.pid)
+            status = await self._try_again(part)
+            if not status:
                 self._tell()
                 return
             wait = min(LONGEST_WAIT, 2 * wait or 1.0)
-            log.error("worker.not_replaced", name=child.place.name, status=status, again_in=wait)
+            log.error("worker.not_replaced", part=part, status=status, again_in=wait)
+            self._let_go(part)
+
+    async def _try_again(self, part: str) -> int:
+        """Start another one; returns 0 once it is ready, or with what it failed."""
+        try:
+            if not self._sockets[part] and part != FRONT:
+                self._sockets[part] = await self._listen()
+            child = await self._start(part)
+        except OSError as error:
+            log.error("worker.not_started", part=part, error=error.strerror)
+            return 1
+        status = await self._until_ready(child)
+        if not status:
+            log.info("worker.replaced", name=child.place.name, pid=child.process.pid)
+        return status
+
+    def _let_go(self, part: str) -> None:
+        """Close what nobody takes calls from: they go to the others; those that wait there hear an end."""
+        if part != FRONT:
+            for each in self._sockets[part]:
+                each.close()
+            self._sockets[part] = []
 
     def _forget(self, child: Child) -> None:
         asyncio.get_running_loop().remove_reader(child.ear.fileno())

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import sys
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -28,11 +29,13 @@ done = os.path.join(os.path.dirname(how), "starts")
 with open(done, "a") as starts:
     starts.write(f"{'front' if front else 'calls'} {os.getpid()} {slot}\\n")
 word = word[0] if word and not front else "works"
-signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+signal.signal(signal.SIGINT, lambda *_: sys.exit(0))
+signal.signal(signal.SIGTERM, signal.SIG_IGN if word == "lingers" else lambda *_: sys.exit(0))
 if word == "fails":
     sys.exit(3)
 ear = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-ear.sendto(b"READY=1\\nSTATUS=well", os.environ["NOTIFY_SOCKET"])
+if word != "silent":
+    ear.sendto(b"READY=1\\nSTATUS=well", os.environ["NOTIFY_SOCKET"])
 if word == "dies":
     time.sleep(0.05)
     os.kill(os.getpid(), signal.SIGKILL)
@@ -48,18 +51,25 @@ class Above:
 
     def __init__(self, folder, workers):
         self.how = folder / "how"
+        self.opened = []
         self.starts_file = folder / "starts"
         self.how.write_text("works")
         (folder / "worker.py").write_text(WORKER)
         self.run = Supervisor(
             [[] for _ in range(workers)],
             [],
+            self.listen,
             Notify({}),
             max_calls=5,
             drain_seconds=1,
             address="here",
             command=(sys.executable, "-S", str(folder / "worker.py"), str(self.how)),
         )
+
+    async def listen(self):
+        """Sockets anew, for a worker whose own were closed."""
+        self.opened.append(socket.create_server(("127.0.0.1", 0), reuse_port=True))
+        return self.opened[-1:]
 
     def starts(self, part="calls"):
         """The pids of those that were started, in order."""
@@ -83,6 +93,8 @@ async def above(folder, workers=2):
     finally:
         ours.run._end()
         assert await asyncio.wait_for(task, 20) == 0
+        for each in ours.opened:
+            each.close()
         assert not ours.run._folder.exists()
 
 
@@ -148,6 +160,46 @@ async def test_one_that_keeps_dying_is_started_later_and_later(tmp_path, said, m
         ours.how.write_text("works")
         await until(lambda: said("worker.replaced"))
         assert ours.state["working"] == 1
+
+
+async def test_calls_do_not_wait_for_one_that_cannot_be_replaced(tmp_path, said, monkeypatch):
+    """Its share of the calls would be taken by the kernel, and by nobody else: its sockets are closed meanwhile."""
+    monkeypatch.setattr(supervisor, "LONGEST_WAIT", 0.2)
+    async with above(tmp_path, workers=1) as ours:
+        with socket.create_server(("127.0.0.1", 0), reuse_port=True) as its_own:
+            ours.run._sockets["0"] = [its_own]
+            ours.how.write_text("fails")
+            os.kill(ours.starts()[0], signal.SIGKILL)
+            await until(lambda: said("worker.not_replaced"))
+            assert its_own.fileno() == -1
+        ours.how.write_text("works")
+        await until(lambda: said("worker.replaced"))
+        assert ours.run._sockets["0"] == ours.opened[-1:]
+
+
+async def test_reloads_in_quick_succession(tmp_path, said):
+    """There is room for some generations whose calls have not ended yet; then a reload has to wait for them."""
+    async with above(tmp_path, workers=1) as ours:
+        ours.how.write_text("lingers")
+        while not said("workers.still_draining"):
+            assert len(said("workers.reloaded")) < 5
+            ours.run._reload()
+            await ours.run._reloading
+        assert said("workers.reloaded")
+        assert ours.state["working"] == 1
+        ours.run._end()  # and once more, at the end of this: it hurries them
+
+
+async def test_told_to_end_while_it_starts(tmp_path, said):
+    """SIGTERM before all are ready is an end like any other."""
+    ours = Above(tmp_path, 1)
+    ours.how.write_text("silent")
+    running = asyncio.create_task(ours.run.run())
+    await until(lambda: len(ours.starts() + ours.starts("front")) == 2)
+    ours.run._end()
+    assert await asyncio.wait_for(running, 20) == 0
+    assert not said("workers.not_started")
+    assert not living(ours.starts() + ours.starts("front"))
 
 
 async def test_one_whose_loop_does_not_turn_is_killed(tmp_path, said, monkeypatch):
