@@ -122,11 +122,12 @@ class Arrival:
     at a time may await it.
     """
 
-    __slots__ = ("_asyncio_future_blocking", "_context", "_line", "_loop", "_wake", "waiting")
+    __slots__ = ("_asyncio_future_blocking", "_context", "_loop", "_wake", "line", "waiting")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._line: str | BaseException | None = None
+        # What has come. It may be what the caller has keyed: no call has it for an argument.
+        self.line: str | BaseException | None = None
         self._wake: Callable[[Any], object] | None = None
         self._context: contextvars.Context | None = None
         self._asyncio_future_blocking = False
@@ -138,12 +139,12 @@ class Arrival:
             self._asyncio_future_blocking = True
             yield self
         line = self.result()
-        self._line = None  # it may hold what the caller has keyed
+        self.line = None
         return line
 
-    def bring(self, line: str | None) -> None:
-        """It has come, or time is up. To be followed by `wake` or `wake_soon`."""
-        self._line, self.waiting = line, False
+    def give_up(self) -> None:
+        """None will come. To be followed by `wake` or `wake_soon`."""
+        self.line, self.waiting = None, False
 
     def wake(self) -> None:
         """Go on with whoever awaits it: at once, unless another task is at work."""
@@ -173,15 +174,15 @@ class Arrival:
         """The task that awaits it is cancelled."""
         if not self.waiting:
             return False
-        self._line, self.waiting = asyncio.CancelledError(msg) if msg else asyncio.CancelledError(), False
+        self.line, self.waiting = asyncio.CancelledError(msg) if msg else asyncio.CancelledError(), False
         self.wake_soon()
         return True
 
     def result(self) -> str | None:
         """What has come. Raises CancelledError."""
-        if isinstance(self._line, BaseException):
-            raise self._line
-        return self._line
+        if isinstance(self.line, BaseException):
+            raise self.line
+        return self.line
 
 
 class Wire(asyncio.Protocol):
@@ -238,7 +239,7 @@ class Wire(asyncio.Protocol):
                 self._hangups += 1
                 self._hang_up()
             elif self._arrival.waiting:
-                self._arrival.bring(line)
+                self._arrival.line, self._arrival.waiting = line, False
             else:
                 self._lines.append(line)
                 self._waiting += len(line)
@@ -269,7 +270,7 @@ class Wire(asyncio.Protocol):
             self._timer.cancel()
             self._timer = None
         if self._arrival.waiting:
-            self._arrival.bring(None)
+            self._arrival.give_up()
         self._arrival.wake_soon()
 
     def _hang_up(self) -> None:
@@ -360,9 +361,9 @@ class Wire(asyncio.Protocol):
         """
         arrival = self._arrival
         if self._lines:
-            arrival.bring(self._next())
+            arrival.line = self._next()
         elif self.closed.is_set():
-            arrival.bring(None)
+            arrival.line = None
         else:
             arrival.waiting, self._grace = True, grace
             if self.hung_up.is_set():
@@ -391,7 +392,7 @@ class Wire(asyncio.Protocol):
         if not self._arrival.waiting:
             return
         if self._until - self._loop.time() < CLOCK_TICK:
-            self._arrival.bring(None)
+            self._arrival.give_up()
             self._arrival.wake()
         else:
             self._watch(self._until)

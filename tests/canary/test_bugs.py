@@ -25,6 +25,9 @@ from ivr_agi.model import Secret
 from ivr_agi.simulator.gateway import Outcome, Rule
 
 EVERY = os.environ.get("CANARY") == "all"
+# `calls` is what the test itself asks, to see the end. What raises in `add_done_callback` (two assignments) leaves a
+# task that asyncio never wakes again: it asks a future for that, and has no way on when it gets an exception.
+UNTOUCHED = (".calls", ".add_done_callback")
 # What a bug leaves behind, beside the log: coroutines that nobody awaits, a thread that has ended.
 pytestmark = [
     pytest.mark.filterwarnings("ignore::RuntimeWarning"),
@@ -83,8 +86,7 @@ async def functions(folder, shows=lambda _arguments: True):
             found.clear()
             channel, _ = await troubled_call(line, "A-1", within=60)  # nothing is broken in this one
             assert channel.variables["PAYSTATUS"] == "PAID"
-            # `calls` is what the test itself asks, to see the end.
-            return {name: code for name, code in found.items() if not name.endswith(".calls")}
+            return {name: code for name, code in found.items() if not name.endswith(UNTOUCHED)}
 
 
 async def sabotage(tmp_path, capfd, found, at, *, careless):
