@@ -79,8 +79,8 @@ def _listed(states: frozenset[AttemptState]) -> str:
     return ", ".join(f"'{state}'" for state in sorted(states))
 
 
-# What a key needs is to be unlike all others. To ask the kernel for each lets go of the interpreter's lock, too,
-# and under load has to wait for it again.
+# What a key needs is to be unlike all others. To ask the kernel for each lets go of the interpreter's lock,
+# too, and under load has to wait for it again.
 _chance: Final = random.Random()  # noqa: S311 - no secret
 os.register_at_fork(after_in_child=_chance.seed)
 
