@@ -5,6 +5,7 @@ import threading
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_network
 from types import SimpleNamespace
+from unittest.mock import AsyncMock
 from urllib.parse import quote, quote_plus
 
 import pytest
@@ -350,10 +351,11 @@ async def test_the_calls_are_written_once_for_all(monkeypatch):
     written = []
     monkeypatch.setattr(live, "render", lambda request, *_args, **_values: written.append(request) or request)
     monkeypatch.setattr(live, "language_of", lambda request: request)
-    monkeypatch.setattr(live, "_now", lambda _request: {})
+    monkeypatch.setattr(live, "_now", AsyncMock(return_value={}))
     watchers = live.Watchers()
-    assert [watchers.look(language) for language in ("fa", "en", "fa", "fa")] == ["fa", "en", "fa", "fa"]
+    looks = [await watchers.look(language) for language in ("fa", "en", "fa", "fa")]
+    assert looks == ["fa", "en", "fa", "fa"]
     assert written == ["fa", "en"]
     monkeypatch.setattr(live, "EVERY", 0.0)
-    watchers.look("fa")
+    await watchers.look("fa")
     assert written == ["fa", "en", "fa"]

@@ -26,7 +26,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).parent
-sys.path += [str(folder) for folder in (HERE, HERE.parent, HERE.parent / "torture")]
+# In front: the model has a bank of its own.
+sys.path[:0] = [str(folder) for folder in (HERE, HERE.parent, HERE.parent / "torture")]
 
 import audit  # noqa: E402 - from a folder that was named just now
 import bank as banks  # noqa: E402
