@@ -51,6 +51,7 @@ class Servers:
             "gateway_url": load.gateway,
             "workers": workers,
             "journal_url": journal,
+            "drain_limit": 60,
         }
         self._stack = AsyncExitStack()
         self._begun = 0
