@@ -173,6 +173,7 @@ class Arrival:
     def cancel(self, msg: object = None) -> bool:
         """The task that awaits it is cancelled."""
         if not self.waiting:
+            self.wake_soon()  # it has come, and will be told so with the cancellation
             return False
         self.line, self.waiting = asyncio.CancelledError(msg) if msg else asyncio.CancelledError(), False
         self.wake_soon()

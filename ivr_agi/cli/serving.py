@@ -73,7 +73,7 @@ async def serve_calls(found: Settings, journal: Journal, place: Place | None = N
         server = open_server(found, payments, place)
         webhook = open_webhook(found, journal) if calls else None
         if calls:
-            await _listen(server, found, place.sockets if place else None)
+            await _listen(server, found, place.take_sockets() if place else None)
         panel = open_panel(found, journal, payments, server, place) if front else None
         web = open_web(found, journal, server, panel, place) if front else None
         http_port = await web.start() if web else None

@@ -168,7 +168,7 @@ def open_web(
         health,
         panel,
         registry=tally.registry(place),
-        sockets=place.sockets,
+        sockets=place.take_sockets(),
     )
 
 

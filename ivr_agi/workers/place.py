@@ -61,9 +61,8 @@ class Place:
         slot, front, folder, descriptors, calls = json.loads(environment[VARIABLE])
         return cls(slot, front, Path(folder), tuple(descriptors), calls)
 
-    @property
-    def sockets(self) -> list[socket.socket]:
-        """Those that it listens on."""
+    def take_sockets(self) -> list[socket.socket]:
+        """Those that it listens on; to be called once, since each is closed with what is made of it here."""
         return [socket.socket(fileno=descriptor) for descriptor in self.descriptors]
 
     @property
